@@ -1,0 +1,94 @@
+"""A decision that explains itself."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """When one node would answer one request, term by term; all in milliseconds unless named otherwise.
+
+    Attributes:
+        rtt_ms: round trip to the node and back on a warm connection.
+        wait_ms: until a slot is free.
+        cold_ms: until the model is ready; loading and waiting run side by side, so this is only what
+            loading adds to the wait.
+        prefill_ms: prompt processing to the first token, cached prefix taken off.
+        bias_ms: learned error of our own predictions for this node and model.
+        decode_ms: the tokens after the first.
+        uncertainty_ms: usual error of the prediction, grown with the age of the node's state.
+        prompt_tokens: prompt length in tokens, estimated.
+        cached_tokens: of these, believed to be in the node's prefix cache.
+        output_tokens: expected length of the answer.
+        score_ms: what the policy compared; None for policies that do not compare times.
+    """
+
+    rtt_ms: float
+    wait_ms: float
+    cold_ms: float
+    prefill_ms: float
+    bias_ms: float
+    decode_ms: float
+    uncertainty_ms: float
+    prompt_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    score_ms: float | None = None
+
+    @property
+    def ttft_ms(self) -> float:
+        """Predicted time to first token, never below 0."""
+        terms = self.rtt_ms + self.wait_ms + self.cold_ms + self.prefill_ms + self.bias_ms
+        return max(0.0, terms)
+
+    @property
+    def total_ms(self) -> float:
+        """Predicted time to the last token."""
+        return self.ttft_ms + self.decode_ms
+
+    @property
+    def service_s(self) -> float:
+        """Predicted time the request holds a slot, in seconds."""
+        return (self.prefill_ms + self.decode_ms) / 1e3
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node that could have been chosen, and when it would have answered."""
+
+    node: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A node that could not be chosen, and why, in words for a person."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which node gets a request, and why.
+
+    Attributes:
+        request_id: the request's id, and this decision's.
+        model: what was asked for.
+        policy: name of the policy that decided.
+        candidates: every candidate, best first: the first is the choice, the others are the runners-up in
+            the order in which they are tried. Empty when nothing can serve the request.
+        exclusions: every other node that lists the model.
+        at_s: when, on the gateway's monotonic clock.
+    """
+
+    request_id: str
+    model: str
+    policy: str
+    candidates: tuple[Candidate, ...]
+    exclusions: tuple[Exclusion, ...]
+    at_s: float
+
+    @property
+    def chosen(self) -> Candidate | None:
+        """The candidate that was chosen, or None when there was none."""
+        return self.candidates[0] if self.candidates else None

@@ -1,0 +1,71 @@
+"""What became of a request on one node."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class OutcomeKind(StrEnum):
+    """How one attempt at one node ended."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """The node said that it is full or leaving (503, 429)."""
+    FAILED = "failed"
+    """Connection refused or lost, a broken reply, or a 5xx."""
+    SILENT = "silent"
+    """The node stopped pulsing and sent nothing; given up for another."""
+    TIMED_OUT = "timed_out"
+    """The deadline passed first."""
+    CANCELLED = "cancelled"
+    """The client went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What the node measured of one answer, as told in the response's trailer. A claim, not a fact.
+
+    Attributes:
+        queue_ms: waited for a slot.
+        load_ms: waited for the model.
+        prefill_ms: from the engine's start to the first token.
+        decode_ms: from the first to the last token.
+        prompt_tokens: length of the prompt.
+        cached_tokens: of these, found in the prefix cache.
+        output_tokens: length of the answer.
+        concurrency: mean number of busy slots meanwhile, this one counted.
+    """
+
+    queue_ms: float = 0.0
+    load_ms: float = 0.0
+    prefill_ms: float = 0.0
+    decode_ms: float = 0.0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    concurrency: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt of one request at one node ended, measured by the gateway.
+
+    Attributes:
+        request_id: the request.
+        node: the node tried.
+        kind: how it ended.
+        status: HTTP status of the node's reply, or 0 when there was none.
+        ttft_ms: dispatch to first byte of the answer's body, None when there was none or when the answer
+            was not streamed (its first byte is then its last).
+        total_ms: dispatch to the end.
+        timings: what the node measured, when it said so.
+        detail: what went wrong, in words.
+    """
+
+    request_id: str
+    node: str
+    kind: OutcomeKind
+    status: int = 0
+    ttft_ms: float | None = None
+    total_ms: float = 0.0
+    timings: Timings | None = None
+    detail: str = ""

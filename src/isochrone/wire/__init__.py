@@ -1,0 +1,5 @@
+"""Bytes to nouns and back, and nothing else: no sockets, no clocks, no decisions.
+
+Whatever comes off a wire is untrusted. Each decoder either returns a checked noun or raises `WireError`
+(ours to count) or `BadRequestError` (the client's to mend) with one clear sentence.
+"""
