@@ -10,8 +10,7 @@ class Estimate:
     Attributes:
         rtt_ms: round trip to the node and back on a warm connection.
         wait_ms: until a slot is free.
-        cold_ms: until the model is ready; loading and waiting run side by side, so this is only what
-            loading adds to the wait.
+        cold_ms: until the model is ready: 0 when it is.
         prefill_ms: prompt processing to the first token, cached prefix taken off.
         bias_ms: learned error of our own predictions for this node and model.
         decode_ms: the tokens after the first.
@@ -19,7 +18,7 @@ class Estimate:
         prompt_tokens: prompt length in tokens, estimated.
         cached_tokens: of these, believed to be in the node's prefix cache.
         output_tokens: expected length of the answer.
-        score_ms: what the policy compared; None for policies that do not compare times.
+        score_ms: what `soonest` compares: first token, weighed decode and uncertainty.
     """
 
     rtt_ms: float
@@ -32,7 +31,7 @@ class Estimate:
     prompt_tokens: int
     cached_tokens: int
     output_tokens: int
-    score_ms: float | None = None
+    score_ms: float
 
     @property
     def ttft_ms(self) -> float:

@@ -1,0 +1,51 @@
+"""What a gateway believes of the nodes: events in, effects out.
+
+Here live the beliefs of each node (card, load, round trip, speeds, health), the ledger of our own dispatches,
+and what is learned from outcomes. `Fleet.step(event, now_s)` folds one event in and returns what the shell is
+to do; `Fleet.view(model, now_s)` is the snapshot that routing reads. Nothing here may read a clock or touch
+the outside: the receiver's time is an argument, and nodes' clocks are never compared with it.
+"""
+
+from isochrone.fleet.effects import (
+    CardWanted,
+    Effect,
+    NodeEjected,
+    NodeForgotten,
+    NodeJoined,
+    NodeReturned,
+    NodeSilent,
+)
+from isochrone.fleet.events import (
+    BusChanged,
+    CardReceived,
+    Dispatched,
+    Event,
+    Finished,
+    LoadReported,
+    PulseReceived,
+    RttMeasured,
+    Tick,
+)
+from isochrone.fleet.fleet import Fleet
+from isochrone.fleet.settings import FleetSettings
+
+__all__ = [
+    "BusChanged",
+    "CardReceived",
+    "CardWanted",
+    "Dispatched",
+    "Effect",
+    "Event",
+    "Finished",
+    "Fleet",
+    "FleetSettings",
+    "LoadReported",
+    "NodeEjected",
+    "NodeForgotten",
+    "NodeJoined",
+    "NodeReturned",
+    "NodeSilent",
+    "PulseReceived",
+    "RttMeasured",
+    "Tick",
+]

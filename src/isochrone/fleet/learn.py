@@ -1,0 +1,110 @@
+"""Small learners that forget: an average, a flow, and a straight line."""
+
+from dataclasses import dataclass
+from math import exp
+
+
+@dataclass(slots=True)
+class Average:
+    """An exponentially weighted mean that starts as a plain mean.
+
+    Attributes:
+        memory: about so many of the last samples count.
+        weight: how many samples stand behind `value`, at most `memory`.
+    """
+
+    memory: float
+    value: float = 0.0
+    weight: float = 0.0
+
+    def add(self, sample: float) -> None:
+        """Take one more sample in."""
+        self.weight = min(self.weight + 1.0, self.memory)
+        self.value += (sample - self.value) / self.weight
+
+
+@dataclass(slots=True)
+class Flow:
+    """Work a second, averaged with an exponential window.
+
+    Attributes:
+        memory_s: time constant of the window.
+    """
+
+    memory_s: float
+    _value: float = 0.0
+    _at_s: float = 0.0
+
+    def add(self, work_s: float, now_s: float) -> None:
+        """Count `work_s` seconds of work that came in now."""
+        self._value = self.at(now_s) + work_s / self.memory_s
+        self._at_s = now_s
+
+    def at(self, now_s: float) -> float:
+        """Seconds of work that came in a second, as of now."""
+        return self._value * exp(-(now_s - self._at_s) / self.memory_s)
+
+
+@dataclass(slots=True)
+class Line:
+    """`y = base + slope * x` by least squares over about the last `memory` samples, neither below 0.
+
+    Weighted least squares on five sums that all fade by `1 - 1/memory` with each sample. Samples at one `x`
+    say nothing of the slope; then, and until enough is seen, the prior's slope stands.
+
+    Attributes:
+        memory: about so many of the last samples count.
+    """
+
+    memory: float
+    prior_base: float = 0.0
+    prior_slope: float = 0.0
+    weight: float = 0.0
+    x: float = 0.0
+    y: float = 0.0
+    xx: float = 0.0
+    xy: float = 0.0
+    count: int = 0
+
+    def expect(self, base: float, slope: float, xs: tuple[float, float], samples: float) -> None:
+        """Begin from a claim: as if `samples` samples had lain on that line at each of `xs`."""
+        self.prior_base, self.prior_slope = base, slope
+        for x in xs:
+            self._fold(x, base + slope * x, samples)
+
+    def add(self, x: float, y: float) -> None:
+        """Take one more sample in."""
+        fade = 1.0 - 1.0 / self.memory
+        self.weight *= fade
+        self.x *= fade
+        self.y *= fade
+        self.xx *= fade
+        self.xy *= fade
+        self._fold(x, y, 1.0)
+        self.count += 1
+
+    def fit(self) -> tuple[float, float]:
+        """(base, slope) as now believed."""
+        if self.weight <= 0.0:
+            return self.prior_base, self.prior_slope
+        mean_x, mean_y = self.x / self.weight, self.y / self.weight
+        spread = self.xx / self.weight - mean_x * mean_x
+        slope = self.prior_slope
+        if spread > 1e-6 * (1.0 + mean_x * mean_x):
+            slope = max(0.0, (self.xy / self.weight - mean_x * mean_y) / spread)
+        base = mean_y - slope * mean_x
+        if base < 0.0:
+            return 0.0, mean_y / mean_x if mean_x > 0.0 else slope
+        return base, slope
+
+    def at(self, x: float) -> float:
+        """The line's value at `x`."""
+        base, slope = self.fit()
+        return base + slope * x
+
+    def _fold(self, x: float, y: float, samples: float) -> None:
+        self.weight += samples
+        self.x += samples * x
+        self.y += samples * y
+        self.xx += samples * x * x
+        self.xy += samples * x * y

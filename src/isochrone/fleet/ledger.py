@@ -1,0 +1,50 @@
+"""Our own work on one node that it could not report yet.
+
+A dispatch counts from the moment it is made. A report that left the node before the dispatch arrived does not
+know of it: what was sent less than one round trip before a report came in is still unseen by it (`assumed`
+pods in the Kubernetes scheduler are the same idea).
+"""
+
+from dataclasses import dataclass, field
+
+from isochrone.fleet.learn import Flow
+
+
+@dataclass(slots=True)
+class Reservation:
+    """One request of ours on the node.
+
+    Attributes:
+        at_s: when it was dispatched.
+        service_s: how long it will hold a slot, as estimated.
+    """
+
+    at_s: float
+    service_s: float
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Reservations by request id, and the flow of our own work."""
+
+    flow: Flow
+    open: dict[str, Reservation] = field(default_factory=dict)
+
+    def reserve(self, request_id: str, service_s: float, now_s: float) -> None:
+        """Count one dispatch."""
+        self.open[request_id] = Reservation(now_s, service_s)
+        self.flow.add(service_s, now_s)
+
+    def release(self, request_id: str) -> bool:
+        """End one dispatch; False when it was not open (released already, or never made)."""
+        return self.open.pop(request_id, None) is not None
+
+    def unseen(self, reported_at_s: float, rtt_s: float, now_s: float) -> tuple[int, float]:
+        """(requests, slot-seconds of work left) that a report heard at `reported_at_s` did not know of."""
+        requests, work_s = 0, 0.0
+        for reservation in self.open.values():
+            if reservation.at_s > reported_at_s - rtt_s:
+                requests += 1
+                worked_s = max(0.0, now_s - reservation.at_s - rtt_s / 2)
+                work_s += max(0.0, reservation.service_s - worked_s)
+        return requests, work_s

@@ -1,0 +1,41 @@
+"""Every bound and time constant of the beliefs."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How much is kept, for how long, and how fast is learned and forgotten.
+
+    Attributes:
+        nodes_max: nodes known at once; a card beyond that is dropped.
+        silent_s: without news of a node for so long it is not chosen (while the bus is up).
+        forget_s: without news for so long it is dropped altogether.
+        card_retry_s: shortest time between two requests for one node's card.
+        failures_to_eject: failures in a row that put a node aside.
+        eject_s: how long, the first time; doubled each time after, until a success.
+        eject_s_max: longest ejection.
+        samples_memory: about so many samples stand behind a learned speed.
+        prior_samples: how many samples a node's own claim counts as.
+        bias_memory_s: a learned bias that is not confirmed fades with this time constant.
+        flow_memory_s: averaging time of offered work; the nodes use the same.
+        prefix_blocks_max: prompt blocks remembered for each node and model.
+        rtt_gain: weight of the newest round trip in the average.
+    """
+
+    nodes_max: int = 100_000
+    silent_s: float = 3.5
+    forget_s: float = 120.0
+    card_retry_s: float = 1.0
+    failures_to_eject: int = 2
+    eject_s: float = 1.0
+    eject_s_max: float = 60.0
+    samples_memory: float = 40.0
+    prior_samples: float = 3.0
+    bias_memory_s: float = 60.0
+    flow_memory_s: float = 10.0
+    prefix_blocks_max: int = 8192
+    rtt_gain: float = 0.25
+
+
+DEFAULT_SETTINGS = FleetSettings()

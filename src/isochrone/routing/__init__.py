@@ -1,0 +1,24 @@
+"""Which node gets a request: pure functions from a FleetView, a Request and luck to a Decision.
+
+Here live the estimate (the time model), one file for each policy, and the catalogue that names them all. The
+slow loop (`plan`) will live here too. Nothing here may read a clock, a socket, a log or a metric, or draw its
+own luck: the same arguments give the same decision, live, simulated or replayed.
+"""
+
+from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_policy
+from isochrone.routing.estimate import EstimateWeights, estimate
+from isochrone.routing.luck import Luck
+from isochrone.routing.route import RUNNERS_UP_MAX, Router, route
+
+__all__ = [
+    "CATALOGUE",
+    "DEFAULT_POLICY",
+    "RUNNERS_UP_MAX",
+    "EstimateWeights",
+    "Luck",
+    "Policy",
+    "Router",
+    "estimate",
+    "find_policy",
+    "route",
+]

@@ -1,0 +1,89 @@
+"""The time model: when would this node answer this request?
+
+    ttft  = rtt + wait + cold + prefill_base + prefill_per_token * (prompt - cached) + bias
+    total = ttft + tpot * (output - 1)
+    score = ttft + beta * tpot * (output - 1) + kappa * uncertainty
+
+A node close by may be far in time: this function is where that is seen. Its terms are told in
+`docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
+"""
+
+from dataclasses import dataclass
+
+from isochrone.model import Estimate, FleetView, ModelView, NodeView, Request
+
+PRIOR_PREFILL_BASE_MS = 50.0
+PRIOR_PREFILL_MS_PER_TOKEN = 5.0
+PRIOR_TPOT_MS = 25.0
+"""Speeds of a node of which nothing is known: a small model on one CPU thread."""
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateWeights:
+    """What a client cares for, beside the first token.
+
+    Attributes:
+        beta_stream: weight of a later token when the client reads along; reading is slower than decoding.
+        beta_whole: weight of a later token when the client waits for the whole answer.
+        kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
+        uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
+    """
+
+    beta_stream: float = 0.1
+    beta_whole: float = 1.0
+    kappa: float = 0.25
+    uncertainty_ms_per_s: float = 20.0
+
+
+DEFAULT_WEIGHTS = EstimateWeights()
+
+
+def estimate(view: FleetView, request: Request, node: NodeView, weights: EstimateWeights) -> Estimate:
+    """When `node` would answer `request`, term by term. `node` must list the request's model."""
+    model = node.models[request.model]
+    prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
+    cached_tokens = _cached_tokens(view, request, model, prompt_tokens)
+    output_tokens = _output_tokens(view, request)
+
+    prefill_ms = (model.prefill_base_ms or PRIOR_PREFILL_BASE_MS) + (prompt_tokens - cached_tokens) * (
+        model.prefill_ms_per_token or PRIOR_PREFILL_MS_PER_TOKEN
+    )
+    decode_ms = (output_tokens - 1) * (model.tpot_ms or PRIOR_TPOT_MS)
+    uncertainty_ms = model.error_ms + weights.uncertainty_ms_per_s * node.age_s
+    beta = weights.beta_stream if request.stream else weights.beta_whole
+
+    ttft_ms = node.rtt_ms + node.wait_s * 1e3 + model.ready_in_s * 1e3 + prefill_ms + model.bias_ms
+    return Estimate(
+        rtt_ms=node.rtt_ms,
+        wait_ms=node.wait_s * 1e3,
+        cold_ms=model.ready_in_s * 1e3,
+        prefill_ms=prefill_ms,
+        bias_ms=model.bias_ms,
+        decode_ms=decode_ms,
+        uncertainty_ms=uncertainty_ms,
+        prompt_tokens=round(prompt_tokens),
+        cached_tokens=round(cached_tokens),
+        output_tokens=round(output_tokens),
+        score_ms=max(0.0, ttft_ms) + beta * decode_ms + weights.kappa * uncertainty_ms,
+    )
+
+
+def _cached_tokens(view: FleetView, request: Request, model: ModelView, prompt_tokens: float) -> float:
+    """Prompt tokens in the node's prefix cache; the last token is always computed anew."""
+    blocks = 0
+    for block in request.blocks.hashes:
+        if block not in model.cached_prefix:
+            break
+        blocks += 1
+    if not blocks:
+        return 0.0
+    cached_bytes = blocks * request.blocks.block_bytes
+    cached = view.prompt_tokens_base + view.prompt_tokens_per_byte * cached_bytes
+    return max(0.0, min(cached, prompt_tokens - 1))
+
+
+def _output_tokens(view: FleetView, request: Request) -> float:
+    expected = view.output_tokens_mean
+    if request.output_tokens_max is not None:
+        expected = min(expected, request.output_tokens_max)
+    return max(1.0, expected)

@@ -1,0 +1,148 @@
+"""NodeCard and Pulse as JSON, checked value by value on the way in: nodes are not trusted."""
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TypeVar
+
+import msgspec
+
+from isochrone.model import Load, ModelPulse, NodeCard, Pulse
+from isochrone.wire.errors import WireError
+
+CARD_BYTES_MAX = 256 * 1024
+PULSE_BYTES_MAX = 64 * 1024
+MODELS_MAX = 1024
+SECONDS_MAX = 86_400.0
+"""No honest node is further away than a day."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_URL = re.compile(r"https?://[A-Za-z0-9._\-\[\]:]+(?::\d{1,5})?(?:/[\w./-]*)?")
+
+_encoder = msgspec.json.Encoder()
+_cards = msgspec.json.Decoder(NodeCard)
+_pulses = msgspec.json.Decoder(Pulse)
+_loads = msgspec.json.Decoder(Load)
+
+_T = TypeVar("_T")
+
+
+def check_node_name(name: str) -> str:
+    """`name` when it can be a node's name (letters, digits, `_`, `-`; at most 64), else WireError."""
+    if not _NAME.fullmatch(name):
+        raise WireError(f"node name {name[:80]!r} is not 1 to 64 letters, digits, '_' or '-'")
+    return name
+
+
+def encode_card(card: NodeCard) -> bytes:
+    """The card as JSON; the same card gives the same bytes."""
+    return _encoder.encode(card)
+
+
+def card_digest(card: NodeCard) -> str:
+    """Sixteen hex digits that change when the card does."""
+    return hashlib.sha256(encode_card(card)).hexdigest()[:16]
+
+
+def decode_card(data: bytes) -> NodeCard:
+    """The card in `data`. Raises WireError."""
+    card = _decode(_cards, data, CARD_BYTES_MAX, "card")
+    check_node_name(card.node)
+    if not _URL.fullmatch(card.url):
+        raise WireError(f"card of {card.node}: url {card.url[:80]!r} is not http(s)://host:port")
+    if len(card.models) > MODELS_MAX:
+        raise WireError(f"card of {card.node}: {len(card.models)} models, the most is {MODELS_MAX}")
+    sizes = [card.queue_max, card.memory_bytes, *(m.size_bytes for m in card.models)]
+    if card.slots < 1 or min(sizes) < 0:
+        raise WireError(f"card of {card.node}: slots below 1 or a negative size")
+    return card
+
+
+def encode_pulse(pulse: Pulse) -> bytes:
+    """The pulse as JSON."""
+    return _encoder.encode(pulse)
+
+
+def decode_pulse(data: bytes) -> Pulse:
+    """The pulse in `data`, every number finite and within bounds. Raises WireError."""
+    pulse = _decode(_pulses, data, PULSE_BYTES_MAX, "pulse")
+    check_node_name(pulse.node)
+    _check_load(pulse.load, pulse.node)
+    if len(pulse.models) > MODELS_MAX:
+        raise WireError(f"pulse of {pulse.node}: {len(pulse.models)} models, the most is {MODELS_MAX}")
+    for model in pulse.models:
+        _check_model(model, pulse.node)
+    return pulse
+
+
+def encode_load(load: Load) -> bytes:
+    """The load as one line of JSON, for a trailer."""
+    return _encoder.encode(_rounded(load))
+
+
+def decode_load(data: bytes) -> Load:
+    """The load in `data`. Raises WireError."""
+    load = _decode(_loads, data, 1024, "load")
+    _check_load(load, "trailer")
+    return load
+
+
+def _rounded(load: Load) -> Load:
+    return replace(
+        load,
+        wait_s=round(load.wait_s, 4),
+        backlog_s=round(load.backlog_s, 4),
+        inflow=round(load.inflow, 4),
+    )
+
+
+def _decode(decoder: "msgspec.json.Decoder[_T]", data: bytes, bytes_max: int, what: str) -> _T:
+    if len(data) > bytes_max:
+        raise WireError(f"{what} of {len(data)} bytes, the most is {bytes_max}")
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError(f"{what} can't be decoded: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    name: str
+    value: float
+    most: float
+
+
+def _check_load(load: Load, whose: str) -> None:
+    if load.slots < 1:
+        raise WireError(f"load of {whose}: slots = {load.slots}")
+    _check_bounds(
+        whose,
+        (
+            _Bound("slots", load.slots, 1e6),
+            _Bound("running", load.running, 1e6),
+            _Bound("queued", load.queued, 1e6),
+            _Bound("wait_s", load.wait_s, SECONDS_MAX),
+            _Bound("backlog_s", load.backlog_s, SECONDS_MAX * load.slots),
+            _Bound("inflow", load.inflow, 1e6),
+        ),
+    )
+
+
+def _check_model(model: ModelPulse, whose: str) -> None:
+    _check_bounds(
+        f"{whose}/{model.name[:64]}",
+        (
+            _Bound("ready_in_s", model.ready_in_s, SECONDS_MAX),
+            _Bound("prefill_base_ms", model.prefill_base_ms, SECONDS_MAX * 1e3),
+            _Bound("prefill_ms_per_token", model.prefill_ms_per_token, 1e6),
+            _Bound("tpot_ms", model.tpot_ms, 1e6),
+        ),
+    )
+
+
+def _check_bounds(whose: str, bounds: Iterable[_Bound]) -> None:
+    for bound in bounds:
+        if not (isfinite(bound.value) and 0 <= bound.value <= bound.most):
+            raise WireError(f"{whose}: {bound.name} = {bound.value} is not within 0 and {bound.most}")

@@ -1,0 +1,198 @@
+"""The OpenAI API, as far as a gateway needs to read it: requests in, error objects and model lists out.
+
+Every field that is not named here passes through untouched: the body's bytes are forwarded as they came.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from isochrone.model import PromptBlocks, Request
+from isochrone.wire.errors import BadRequestError
+
+CHAT_PATH = "/v1/chat/completions"
+COMPLETIONS_PATH = "/v1/completions"
+MODELS_PATH = "/v1/models"
+
+BLOCK_BYTES = 256
+BLOCKS_MAX = 1024
+"""Prompt text beyond 256 KiB is not hashed: prefixes that long share their first blocks anyway."""
+
+_ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the receiver of a request knows that is not in its body.
+
+    Attributes:
+        id: the id given to the request.
+        path: `CHAT_PATH` or `COMPLETIONS_PATH`.
+        deadline_s: when the client gives up, on the receiver's monotonic clock.
+    """
+
+    id: str
+    path: str
+    deadline_s: float = float("inf")
+
+
+def parse_request(ask: Ask, body: bytes) -> Request:
+    """The request in `body`. Raises BadRequestError that names the field at fault."""
+    fields = _object(body)
+    model = _required(fields, "model", str, "a string")
+    if not model:
+        raise BadRequestError("'model' must not be empty.", param="model")
+    texts = _chat_texts(fields) if ask.path == CHAT_PATH else _prompt_texts(fields)
+    text = "\n".join(texts).encode("utf-8", "surrogatepass")
+    _optional(fields, "stream_options", dict, "an object")
+    _positive(fields, "n")
+    return Request(
+        id=ask.id,
+        model=model,
+        prompt_bytes=len(text),
+        blocks=hash_blocks(text, model),
+        output_tokens_max=_positive(fields, "max_completion_tokens") or _positive(fields, "max_tokens"),
+        stream=bool(_optional(fields, "stream", bool, "true or false")),
+        deadline_s=ask.deadline_s,
+    )
+
+
+def hash_blocks(text: bytes, model: str) -> PromptBlocks:
+    """`text` as a chain of hashed whole blocks (BLAKE2b, 64 bits each), different for each model."""
+    hashes = []
+    previous = hashlib.blake2b(model.encode(), digest_size=8).digest()
+    for start in range(0, min(len(text), BLOCKS_MAX * BLOCK_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
+        block = hashlib.blake2b(previous, digest_size=8)
+        block.update(text[start : start + BLOCK_BYTES])
+        previous = block.digest()
+        hashes.append(int.from_bytes(previous, "big"))
+    return PromptBlocks(tuple(hashes), BLOCK_BYTES)
+
+
+def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> bytes:
+    """An OpenAI error object for `status`."""
+    kind = _ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
+    return msgspec.json.encode({"error": {"message": message, "type": kind, "param": param, "code": code}})
+
+
+def error_event(message: str, code: str) -> bytes:
+    """An error object as one SSE event, for a stream whose head is out already."""
+    return b"data: " + error_body(502, message, code=code) + b"\n\n"
+
+
+def models_body(models: Iterable[tuple[str, int]]) -> bytes:
+    """The answer of `/v1/models`: (name, seconds since 1970 when it was first seen) of each."""
+    data = [
+        {"id": name, "object": "model", "created": created, "owned_by": "isochrone"}
+        for name, created in models
+    ]
+    return msgspec.json.encode({"object": "list", "data": data})
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body)
+    except RecursionError as error:
+        raise BadRequestError("The body is nested too deeply.", code="invalid_json") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from error
+    if not isinstance(fields, dict):
+        raise BadRequestError("The body must be a JSON object.", code="invalid_json")
+    return fields
+
+
+def _required(fields: dict[str, Any], name: str, kind: type, words: str) -> Any:
+    if fields.get(name) is None:
+        raise BadRequestError(f"'{name}' is missing.", param=name, code="missing_required_parameter")
+    return _optional(fields, name, kind, words)
+
+
+def _optional(fields: dict[str, Any], name: str, kind: type, words: str) -> Any:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise BadRequestError(
+            f"'{name}' must be {words}, not {_kind(value)}.", param=name, code="invalid_type"
+        )
+    return value
+
+
+def _positive(fields: dict[str, Any], name: str) -> int | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadRequestError(
+            f"'{name}' must be a whole number, not {_kind(value)}.", param=name, code="invalid_type"
+        )
+    if value < 1:
+        raise BadRequestError(f"'{name}' must be at least 1, not {value}.", param=name, code="invalid_value")
+    return value
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "a number")
+
+
+def _chat_texts(fields: dict[str, Any]) -> list[str]:
+    messages = _required(fields, "messages", list, "an array")
+    if not messages:
+        raise BadRequestError("'messages' must not be empty.", param="messages", code="invalid_value")
+    texts = []
+    for index, message in enumerate(messages):
+        where = f"messages[{index}]"
+        if not isinstance(message, dict):
+            raise BadRequestError(
+                f"'{where}' must be an object, not {_kind(message)}.", param=where, code="invalid_type"
+            )
+        role = message.get("role")
+        if not isinstance(role, str):
+            raise BadRequestError(
+                f"'{where}.role' must be a string.", param=f"{where}.role", code="invalid_type"
+            )
+        texts.append(f"{role}:{_content_text(message.get('content'), where)}")
+    return texts
+
+
+def _content_text(content: object, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list) or any(not isinstance(part, dict) for part in content):
+        raise BadRequestError(
+            f"'{where}.content' must be a string or an array of content parts.",
+            param=f"{where}.content",
+            code="invalid_type",
+        )
+    return "\n".join(str(part.get("text", "")) for part in content)
+
+
+def _prompt_texts(fields: dict[str, Any]) -> list[str]:
+    if fields.get("prompt") is None:
+        raise BadRequestError("'prompt' is missing.", param="prompt", code="missing_required_parameter")
+    prompt = fields["prompt"]
+    if isinstance(prompt, str):
+        return [prompt]
+    if isinstance(prompt, list) and prompt and all(isinstance(item, str) for item in prompt):
+        return prompt
+    if isinstance(prompt, list) and prompt and all(_is_tokens(item) for item in prompt):
+        return [str(item) for item in prompt]
+    raise BadRequestError(
+        "'prompt' must be a string, an array of strings or an array of tokens.",
+        param="prompt",
+        code="invalid_type",
+    )
+
+
+def _is_tokens(item: object) -> bool:
+    return isinstance(item, int) or (isinstance(item, list) and all(isinstance(token, int) for token in item))

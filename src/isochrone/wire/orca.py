@@ -1,0 +1,43 @@
+"""A node's load in the head of its answers: the ORCA `endpoint-load-metrics` header, JSON form.
+
+Source: Open Request Cost Aggregation, as Envoy reads it: `JSON {...}` with `application_utilization`, and
+free names under `named_metrics`. Any ORCA-speaking proxy can use the utilisation; we read our own names.
+"""
+
+from typing import Any
+
+import msgspec
+
+from isochrone.model import Load
+from isochrone.wire.errors import WireError
+from isochrone.wire.nodes import decode_load
+
+ORCA_BYTES_MAX = 2048
+_PREFIX = b"JSON "
+_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow")
+_COUNTS = ("slots", "running", "queued")
+
+
+def encode_orca(load: Load) -> bytes:
+    """The header's value."""
+    utilisation = (load.running + load.queued) / load.slots
+    report = {
+        "application_utilization": round(utilisation, 4),
+        "named_metrics": {name: round(float(getattr(load, name)), 4) for name in _FIELDS},
+    }
+    return _PREFIX + msgspec.json.encode(report)
+
+
+def decode_orca(value: bytes) -> Load:
+    """The load in the header's value. Raises WireError when it is not ours or not possible."""
+    if len(value) > ORCA_BYTES_MAX or not value.startswith(_PREFIX):
+        raise WireError("endpoint-load-metrics is not in the JSON form, or too long")
+    try:
+        report: Any = msgspec.json.decode(value[len(_PREFIX) :])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise WireError(f"endpoint-load-metrics can't be decoded: {error}") from error
+    named = report.get("named_metrics") if isinstance(report, dict) else None
+    if not isinstance(named, dict) or any(not isinstance(named.get(n), (int, float)) for n in _FIELDS):
+        raise WireError(f"endpoint-load-metrics lacks one of {', '.join(_FIELDS)}")
+    fields = {name: int(named[name]) if name in _COUNTS else named[name] for name in _FIELDS}
+    return decode_load(msgspec.json.encode(fields))

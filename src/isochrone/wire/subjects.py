@@ -1,0 +1,38 @@
+"""Names on the message bus, and of the headers and paths between gateway and node."""
+
+PULSES = "isochrone.pulse.*"
+"""Subscribe here for the pulses of all nodes."""
+
+DECISIONS = "isochrone.decision.*"
+"""Subscribe here for every decision with its outcomes, as one event, from all gateways."""
+
+HEADER_NODE = b"x-isochrone-node"
+"""In each answer of the gateway: the node that answered."""
+
+HEADER_DECISION = b"x-isochrone-decision"
+"""In each answer of the gateway: the id to `isochrone explain`."""
+
+HEADER_POLICY = b"x-isochrone-policy"
+"""In a request to the gateway: decide this one by another policy, where the gateway allows it."""
+
+HEADER_TIMEOUT_MS = b"x-isochrone-timeout-ms"
+"""In a request: how long the client will wait for the whole answer, in milliseconds."""
+
+HEADER_LOAD = b"endpoint-load-metrics"
+"""In the head of each answer of a node: its load, in ORCA's JSON form."""
+
+TRAILER_TIMINGS = b"x-isochrone-timings"
+"""In the trailer of each answer of a node: `model.Timings`."""
+
+TRAILER_LOAD = b"x-isochrone-load"
+"""In the trailer of each answer of a node: its load when the answer ended."""
+
+
+def pulse_subject(node: str) -> str:
+    """Where the node called `node` publishes its pulses."""
+    return f"isochrone.pulse.{node}"
+
+
+def decision_subject(gateway: str) -> str:
+    """Where the gateway called `gateway` publishes its decisions."""
+    return f"isochrone.decision.{gateway}"
