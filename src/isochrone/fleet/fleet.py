@@ -73,6 +73,11 @@ class Fleet:
         """Every known node, in order of name; to look at, not to change."""
         return (node for _, node in sorted(self._nodes.items()) if node.known)
 
+    def belief(self, node: str) -> NodeBelief | None:
+        """What is believed of the node called `node`, or None while it is not known."""
+        belief = self._nodes.get(node)
+        return belief if belief is not None and belief.known else None
+
     def models(self) -> tuple[str, ...]:
         """Every model that some known node lists, in order of name."""
         return tuple(sorted({name for node in self.beliefs() for name in node.speeds}))

@@ -1,5 +1,6 @@
 """What a client asks for, as far as routing needs to know."""
 
+from collections.abc import Container
 from dataclasses import dataclass
 
 
@@ -14,6 +15,15 @@ class PromptBlocks:
 
     hashes: tuple[int, ...] = ()
     block_bytes: int = 256
+
+    def prefix_bytes(self, known: Container[int]) -> int:
+        """How many leading bytes of the prompt consist of blocks in `known`."""
+        blocks = 0
+        for block in self.hashes:
+            if block not in known:
+                break
+            blocks += 1
+        return blocks * self.block_bytes
 
 
 @dataclass(frozen=True, slots=True)

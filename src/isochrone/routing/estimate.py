@@ -70,14 +70,9 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
 
 def _cached_tokens(view: FleetView, request: Request, model: ModelView, prompt_tokens: float) -> float:
     """Prompt tokens in the node's prefix cache; the last token is always computed anew."""
-    blocks = 0
-    for block in request.blocks.hashes:
-        if block not in model.cached_prefix:
-            break
-        blocks += 1
-    if not blocks:
+    cached_bytes = request.blocks.prefix_bytes(model.cached_prefix)
+    if not cached_bytes:
         return 0.0
-    cached_bytes = blocks * request.blocks.block_bytes
     cached = view.prompt_tokens_base + view.prompt_tokens_per_byte * cached_bytes
     return max(0.0, min(cached, prompt_tokens - 1))
 

@@ -1,0 +1,5 @@
+"""`python -m isochrone` is `isochrone`."""
+
+from isochrone.cli import main
+
+main()

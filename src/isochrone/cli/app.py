@@ -1,0 +1,71 @@
+"""The command line: one place that names every command and turns errors into sentences."""
+
+import sys
+
+import click
+import typer
+
+from isochrone import __version__
+from isochrone.cli.demo import demo
+from isochrone.cli.gateway import gateway, policies
+from isochrone.cli.look import explain, status
+from isochrone.cli.models import models
+from isochrone.cli.neighbour import neighbour
+from isochrone.cli.node import node
+from isochrone.cli.up import up
+from isochrone.cli.wan import wan
+from isochrone.ports import IsochroneError
+
+app = typer.Typer(
+    name="isochrone",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"isochrone {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def isochrone(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_version,
+        is_eager=True,
+        help="Print the version.",
+    ),
+) -> None:
+    """Send every inference request to the node that will answer soonest."""
+
+
+app.command()(up)
+app.command()(status)
+app.command()(explain)
+app.command()(demo)
+app.command()(node)
+app.command()(gateway)
+app.command()(policies)
+app.add_typer(models, name="models")
+app.command(hidden=True)(wan)
+app.command(hidden=True)(neighbour)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one sentence and status 1."""
+    try:
+        app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except IsochroneError as error:
+        sys.stderr.write(f"isochrone: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,109 @@
+"""`isochrone gateway`: the OpenAI endpoint."""
+
+import hashlib
+import os
+import random
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from isochrone.adapters.nats_bus import NatsBus
+from isochrone.adapters.regions import check_region, load_regions
+from isochrone.cli.network_file import default_state_dir
+from isochrone.cli.node import BusAddress, find_bus
+from isochrone.cli.shell import API_KEYS_VARIABLE, log, run, taken, until_signal
+from isochrone.cli.supervise import say_ready
+from isochrone.dashboard import STATUS_PATH, status_fields
+from isochrone.fleet import Fleet
+from isochrone.gateway import Gateway, GatewaySettings
+from isochrone.ports import MonotonicClock, SettingError
+from isochrone.routing import CATALOGUE
+
+
+def gateway(
+    name: Annotated[str, typer.Option(help="Name of the gateway in the network.")] = "gateway",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
+    region: Annotated[str, typer.Option(help="Its place, as in the region table.")] = "",
+    policy: Annotated[str, typer.Option(help="How to choose; see 'isochrone policies'.")] = "soonest",
+    policy_by_header: Annotated[
+        bool, typer.Option(help="Let a request choose its policy with x-isochrone-policy.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option(min=0.1, help="For clients that do not say theirs.")] = 120.0,
+    in_flight_max: Annotated[int, typer.Option(min=1, help="Requests at once; more are refused.")] = 1024,
+    nats: Annotated[str, typer.Option(help="The network's bus; default: the network on this machine.")] = "",
+    state_dir: Annotated[Path | None, typer.Option(help="State of the network on this machine.")] = None,
+) -> None:
+    """Serve plain OpenAI API; each request goes to the node that will answer soonest.
+
+    The token of the network comes in ISOCHRONE_TOKEN. Keys that clients must show, separated by commas, come
+    in ISOCHRONE_API_KEYS; without any, no key is asked for.
+    """
+    if policy not in CATALOGUE:
+        raise SettingError(f"--policy {policy!r} is not known; there are: {', '.join(CATALOGUE)}")
+    address = find_bus(nats, state_dir or default_state_dir())
+    settings = GatewaySettings(
+        name=name,
+        host=host,
+        port=port,
+        region=check_region(region) if region else "",
+        api_key_digests=_key_digests(os.environ.get(API_KEYS_VARIABLE, "")),
+        node_token=address.token,
+        policy=policy,
+        policy_by_header=policy_by_header,
+        timeout_s=timeout_s,
+        in_flight_max=in_flight_max,
+    )
+    run(_run_gateway(settings, address))
+
+
+def policies(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """List the routing policies."""
+    from isochrone.cli.tables import print_policies  # noqa: PLC0415 - rich is slow to import
+
+    print_policies(CATALOGUE.values(), as_json=as_json)
+
+
+def _key_digests(keys: str) -> frozenset[str]:
+    return frozenset(
+        hashlib.sha256(key.strip().encode()).hexdigest() for key in keys.split(",") if key.strip()
+    )
+
+
+async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
+    bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
+    clock, table = MonotonicClock(), load_regions()
+    fleet = Fleet(settings.fleet, lambda region: table.rtt_ms(settings.region, region))
+    gate = Gateway(
+        settings,
+        fleet=fleet,
+        bus=bus,
+        clock=clock,
+        luck=random.Random(),
+        pages={STATUS_PATH: lambda: status_page(gate, clock)},
+        log=lambda line: log(f"{settings.name}: {line}"),
+    )
+
+    async def start() -> None:
+        try:
+            port = await gate.start()
+        except OSError as error:
+            raise taken("the gateway", settings.host, settings.port, "--port") from error
+        log(f"{settings.name} listens on http://{settings.host}:{port}/v1")
+        say_ready(url=f"http://{settings.host}:{port}")
+
+    async def stop() -> None:
+        await gate.stop()
+        await bus.close()
+
+    await until_signal(start, stop)
+
+
+def status_page(gate: Gateway, clock: MonotonicClock) -> bytes:
+    """The gateway's status as JSON."""
+    fields = status_fields(gate.fleet, gate.rates, clock.now_s())
+    return msgspec.json.encode({"gateway": gate.settings.name, "region": gate.settings.region, **fields})

@@ -1,0 +1,62 @@
+"""`isochrone status` and `isochrone explain`: seeing why."""
+
+import json
+import sys
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url, get_json
+from isochrone.cli.tables import explain_table, status_table
+from isochrone.dashboard import STATUS_PATH
+from isochrone.gateway.gateway import DECISIONS_PATH
+from isochrone.ports import IsochroneError
+
+_REFRESH_S = 0.5
+
+
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, once.")] = False,
+    once: Annotated[bool, typer.Option(help="Print the table once instead of live.")] = False,
+    gateway: GatewayOption = "",
+    state_dir: StateDirOption = None,
+) -> None:
+    """Show every node: place, models by state, slots, queue, learned speeds, round trip, age of its state.
+
+    Slots read as running+queued/all. Live on a terminal until Ctrl-C; once when piped.
+    """
+    url = gateway_url(gateway, state_dir) + STATUS_PATH
+    fields = get_json(url)
+    if as_json:
+        typer.echo(json.dumps(fields, indent=2))
+        return
+    console = Console()
+    if once or not sys.stdout.isatty():
+        console.print(status_table(fields))
+        return
+    with Live(status_table(fields), console=console, auto_refresh=False) as live:
+        while True:
+            time.sleep(_REFRESH_S)
+            try:
+                live.update(status_table(get_json(url)), refresh=True)
+            except IsochroneError as error:
+                live.update(f"[red]{error}[/red]", refresh=True)
+
+
+def explain(
+    request_id: Annotated[
+        str, typer.Argument(help="Of x-isochrone-decision in the answer, or 'last'.")
+    ] = "last",
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    gateway: GatewayOption = "",
+    state_dir: StateDirOption = None,
+) -> None:
+    """Show why a request went where it went: every candidate's estimate, the choice, what was measured."""
+    record = get_json(gateway_url(gateway, state_dir) + DECISIONS_PATH + request_id)
+    if as_json:
+        typer.echo(json.dumps(record, indent=2))
+    else:
+        Console().print(explain_table(record))

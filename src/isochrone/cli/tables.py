@@ -1,0 +1,163 @@
+"""Tables for people."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from isochrone.routing import Policy
+
+_STATES = {"ready": "green", "loading": "yellow", "on_disk": "blue", "absent": "dim"}
+_TERMS = (
+    ("rtt_ms", "network"),
+    ("wait_ms", "wait"),
+    ("cold_ms", "load"),
+    ("prefill_ms", "prefill"),
+    ("bias_ms", "learned"),
+)
+
+
+def print_policies(policies: Iterable[Policy], *, as_json: bool) -> None:
+    """Name and summary of each policy."""
+    if as_json:
+        print(json.dumps([{"policy": p.name, "summary": p.summary} for p in policies], indent=2))  # noqa: T201
+        return
+    table = Table("policy", "chooses", box=None)
+    for policy in policies:
+        table.add_row(policy.name, policy.summary)
+    Console().print(table)
+
+
+def status_table(status: Mapping[str, Any]) -> RenderableType:
+    """The whole network, a line a node."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("node")
+    table.add_column("place")
+    table.add_column("models by state")
+    for column in ("slots", "queue s", "RTT ms", "prefill t/s", "decode t/s", "error ms", "age s"):
+        table.add_column(column, justify="right")
+    for node in status["nodes"]:
+        _status_row(table, node)
+    where = f" in {status['region']}" if status["region"] else ""
+    bus = "" if status["bus_up"] else "   [red]bus lost: beliefs come from answers only[/red]"
+    head = Text.from_markup(
+        f"[bold]{status['gateway']}[/bold]{where}   {status['in_flight']} in flight{bus}\n"
+    )
+    rates = "   ".join(
+        f"{m['model']} {m['requests_per_s']:.2f} requests/s (x{m['growth']:.2f})" for m in status["models"]
+    )
+    return Group(head, table, Text(f"\n{rates}", style="dim"))
+
+
+def _status_row(table: Table, node: Mapping[str, Any]) -> None:
+    unavailable = node["unavailable"]
+    name = Text(node["node"], style="red" if unavailable else "bold")
+    if unavailable:
+        name.append(f"\n  {unavailable}", style="red")
+    lines = [_model_line(model) for model in node["models"]]
+    table.add_row(
+        name,
+        node["region"] or "-",
+        Text("\n").join(lines),
+        f"{node['running']}+{node['queued']}/{node['slots']}",
+        f"{node['queue_s']:.2f}",
+        f"{node['rtt_ms']:.1f}" if node["rtt_measured"] else f"~{node['rtt_ms']:.0f}",
+        _per_model(node, "prefill_tokens_per_s", ".0f"),
+        _per_model(node, "decode_tokens_per_s", ".0f"),
+        _per_model(node, "error_ms", ".0f"),
+        f"{node['age_s']:.1f}",
+    )
+
+
+def _model_line(model: Mapping[str, Any]) -> Text:
+    state = model["state"]
+    words = state.replace("_", " ")
+    if state == "loading":
+        words += f" {model['ready_in_s']:.1f} s"
+    return Text(f"{model['model']} ").append(words, style=_STATES.get(state, ""))
+
+
+def _per_model(node: Mapping[str, Any], field: str, form: str) -> str:
+    values = [model[field] for model in node["models"]]
+    return "\n".join(format(value, form) if value is not None else "-" for value in values)
+
+
+def explain_table(record: Mapping[str, Any]) -> RenderableType:
+    """One decision: every candidate term by term, the choice, then what was measured."""
+    shape = "streamed" if record["stream"] else "whole"
+    head = Text.from_markup(
+        f"[bold]{record['id']}[/bold]  {record['model']}, {shape}, decided by "
+        f"[bold]{record['policy']}[/bold]\n"
+    )
+    parts: list[RenderableType] = [head]
+    if record["candidates"]:
+        parts += [_candidates_table(record), _why(record)]
+    parts += [Text(f"not considered: {e['node']}: {e['why']}", style="yellow") for e in record["exclusions"]]
+    chosen = {candidate["node"]: candidate for candidate in record["candidates"]}
+    parts += [_outcome_text(outcome, chosen.get(outcome["node"])) for outcome in record["outcomes"]]
+    if not record["outcomes"]:
+        parts.append(Text("\nno attempt was made, or none has ended yet", style="yellow"))
+    return Group(*parts)
+
+
+def _candidates_table(record: Mapping[str, Any]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
+    table.add_column("", width=1)
+    table.add_column("node")
+    for _, column in _TERMS:
+        table.add_column(column, justify="right")
+    for column in ("= first token ms", "later tokens", "uncertainty", "score"):
+        table.add_column(column, justify="right")
+    for index, candidate in enumerate(record["candidates"]):
+        cells = [f"{candidate[term]:.0f}" for term, _ in _TERMS]
+        cells += [f"{candidate[term]:.0f}" for term in ("ttft_ms", "decode_ms", "uncertainty_ms", "score_ms")]
+        style = "bold green" if index == 0 else ""
+        table.add_row("→" if index == 0 else "", candidate["node"], *cells, style=style)
+    return table
+
+
+def _why(record: Mapping[str, Any]) -> Text:
+    first = record["candidates"][0]
+    text = (
+        f"\nprompt about {first['prompt_tokens']} tokens, of which {first['cached_tokens']} believed cached "
+        f"on {first['node']}; answer about {first['output_tokens']} tokens"
+    )
+    others = record["candidates"][1:]
+    if others:
+        ahead_ms = min(other["score_ms"] for other in others) - first["score_ms"]
+        nearest = min(record["candidates"], key=lambda candidate: candidate["rtt_ms"])
+        word = "ahead of" if ahead_ms >= 0 else "behind"
+        text += f"\n{first['node']} is {abs(ahead_ms):.0f} ms {word} the next best by the estimate"
+        if nearest["node"] != first["node"]:
+            text += (
+                f"; {nearest['node']} is nearer by {first['rtt_ms'] - nearest['rtt_ms']:.0f} ms of network "
+                f"and later by {nearest['ttft_ms'] - first['ttft_ms']:.0f} ms"
+            )
+    return Text(text)
+
+
+def _outcome_text(outcome: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> Text:
+    text = Text(f"\n{outcome['node']}: {outcome['kind'].replace('_', ' ')}", style="bold")
+    if outcome["detail"]:
+        text.append(f": {outcome['detail']}", style="yellow")
+    text.append(f"\n  after {outcome['total_ms']:.0f} ms", style="not bold")
+    if outcome["ttft_ms"] is not None and candidate is not None:
+        error = (candidate["ttft_ms"] - outcome["ttft_ms"]) / max(outcome["ttft_ms"], 1e-9)
+        text.append(
+            f"; first token after {outcome['ttft_ms']:.0f} ms, predicted {candidate['ttft_ms']:.0f} ms "
+            f"({error:+.0%})",
+            style="not bold",
+        )
+    timings = outcome["timings"]
+    if timings is not None:
+        text.append(
+            f"\n  the node says: waited {timings['queue_ms']:.0f} ms for a slot and "
+            f"{timings['load_ms']:.0f} ms for the model, prefill {timings['prefill_ms']:.0f} ms for "
+            f"{timings['prompt_tokens']} tokens ({timings['cached_tokens']} cached), decode "
+            f"{timings['decode_ms']:.0f} ms for {timings['output_tokens']} tokens",
+            style="not bold dim",
+        )
+    return text

@@ -1,0 +1,245 @@
+"""`isochrone up`: a whole network on this machine, supervised, and gone with Ctrl-C."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+import typer
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from isochrone.adapters.nats_server import NatsServer
+from isochrone.adapters.regions import load_regions
+from isochrone.adapters.storage import ModelStore, parse_model_option
+from isochrone.cli.models import pull_with_progress
+from isochrone.cli.network_file import (
+    NetworkFile,
+    default_state_dir,
+    default_store_dir,
+    only_one,
+    write_network,
+)
+from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNode
+from isochrone.cli.shell import TOKEN_VARIABLE, run, taken, until_signal
+from isochrone.cli.supervise import Child, Program
+from isochrone.cli.wan import LinkPlan
+from isochrone.ports import IsochroneError, SettingError
+from isochrone.routing import CATALOGUE
+
+_READY_S_MAX = 120.0
+_NATS = "nats"
+
+
+def up(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0: any free one.")] = 8080,
+    policy: Annotated[
+        str, typer.Option(help="How the gateway chooses; see 'isochrone policies'.")
+    ] = "soonest",
+    bare: Annotated[bool, typer.Option(help="Only the bus and the gateway; join nodes of your own.")] = False,
+    state_dir: Annotated[Path | None, typer.Option(help="Where the network keeps its state.")] = None,
+    store_dir: Annotated[Path | None, typer.Option(help="Where weights are kept.")] = None,
+) -> None:
+    """Start a network on this machine: NATS, three inference nodes with real models, and a gateway.
+
+    The three nodes are given places and conditions of their own, so that near is not soon; the distance
+    between places is emulated, everything else is real. Ctrl-C ends it all.
+    """
+    if policy not in CATALOGUE:
+        raise SettingError(f"--policy {policy!r} is not known; there are: {', '.join(CATALOGUE)}")
+    state = state_dir or default_state_dir()
+    with only_one(state):
+        network = Network(state, store_dir or default_store_dir(), () if bare else DEMO_NODES)
+        run(network.run(port, policy))
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody uses just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def check_free(port: int) -> None:
+    """Raises SettingError when `port` of the loopback is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise taken("the gateway", "127.0.0.1", port, "--port") from error
+
+
+class Network:
+    """The processes of one network, started in order and stopped in the reverse."""
+
+    def __init__(self, state_dir: Path, store_dir: Path, nodes: tuple[DemoNode, ...]) -> None:
+        self._state_dir, self._store_dir, self._nodes = state_dir, store_dir, nodes
+        self._console = Console()
+        self._token = secrets.token_urlsafe(24)
+        self._children: list[Child] = []
+        self._nats_port = free_port()
+        self._nats = NatsServer(state_dir / "nats", port=self._nats_port, token=self._token)
+        self._node_ports = {node.name: free_port() for node in nodes}
+        self._gateway_url = ""
+
+    async def run(self, port: int, policy: str) -> None:
+        """Start, wait for Ctrl-C, stop."""
+        check_free(port)
+
+        async def start() -> None:
+            if self._nodes:
+                store = ModelStore(self._store_dir)
+                name, source = parse_model_option(DEMO_MODEL)
+                await pull_with_progress(self._console, store, name, source)
+            with self._console.status("starting") as status:
+                await self._start(status.update, port, policy)
+            write_network(self._state_dir, self._file())
+            self._greet()
+
+        try:
+            await until_signal(start, self._stop)
+        finally:
+            self._console.print("[dim]all processes have ended[/dim]")
+
+    # -- starting ------------------------------------------------------------------------------------
+
+    async def _start(self, say: Callable[[str], None], port: int, policy: str) -> None:
+        say("starting NATS with JetStream")
+        await self._nats.start()
+        ports: dict[str, int] = {}
+        if self._nodes:
+            say("starting the emulated network between places")
+            wan = await self._child(Program("wan", ("wan", str(self._wan_plan()))))
+            ports = msgspec.convert(wan.facts["ports"], dict[str, int])
+        say("starting the gateway and the nodes")
+        programs = [self._gateway_program(port, policy)]
+        programs += [self._node_program(node, ports) for node in self._nodes]
+        gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
+        self._gateway_url = str(gateway.facts["url"])
+        await self._until_ready(say)
+        for node in self._nodes:
+            if node.neighbours:
+                say(f"letting {node.name} have users of its own")
+                await self._child(self._neighbour_program(node))
+
+    async def _child(self, program: Program) -> Child:
+        child = Child(program, self._state_dir / "logs", self._tell)
+        self._children.append(child)
+        await child.start()
+        return child
+
+    def _tell(self, line: str) -> None:
+        self._console.print(f"[yellow]{line}[/yellow]")
+
+    def _wan_plan(self) -> Path:
+        table, plans = load_regions(), []
+        for node in self._nodes:
+            out_ms = (table.rtt_ms(GATEWAY_REGION, node.region) or 0.0) / 2
+            back_ms = (table.rtt_ms(node.region, GATEWAY_REGION) or 0.0) / 2
+            plans.append(LinkPlan(node.name, self._node_ports[node.name], out_ms, back_ms))
+            plans.append(LinkPlan(f"{node.name}/{_NATS}", self._nats_port, back_ms, out_ms))
+        path = self._state_dir / "wan.json"
+        path.write_bytes(msgspec.json.encode(plans))
+        return path
+
+    def _environment(self) -> dict[str, str]:
+        return {TOKEN_VARIABLE: self._token}
+
+    def _gateway_program(self, port: int, policy: str) -> Program:
+        arguments = ["gateway", "--port", str(port), "--policy", policy, "--policy-by-header"]
+        arguments += ["--nats", self._nats.url]
+        if self._nodes:
+            arguments += ["--region", GATEWAY_REGION]
+        return Program("gateway", arguments, self._environment())
+
+    def _node_program(self, node: DemoNode, ports: dict[str, int]) -> Program:
+        idle_unload_s = 0.0 if node.idle_unload_s == float("inf") else node.idle_unload_s
+        arguments = ["node", "--name", node.name, "--model", DEMO_MODEL, "--operator", node.operator]
+        arguments += ["--region", node.region, "--port", str(self._node_ports[node.name])]
+        arguments += ["--advertise-url", f"http://127.0.0.1:{ports[node.name]}"]
+        arguments += ["--nats", f"nats://127.0.0.1:{ports[f'{node.name}/{_NATS}']}"]
+        arguments += ["--preload" if node.preload else "--no-preload"]
+        arguments += ["--idle-unload-s", str(idle_unload_s), "--store-dir", str(self._store_dir)]
+        arguments += ["--failure-domain", f"operator:{node.operator}"]
+        arguments += ["--failure-domain", f"region:{node.region}"]
+        return Program(node.name, arguments, self._environment())
+
+    def _neighbour_program(self, node: DemoNode) -> Program:
+        url = f"http://127.0.0.1:{self._node_ports[node.name]}"
+        arguments = ("neighbour", url, "--model", DEMO_MODEL, "--users", str(node.neighbours))
+        return Program(f"neighbours-of-{node.name}", arguments, self._environment())
+
+    async def _until_ready(self, say: Callable[[str], None]) -> None:
+        """Wait until the gateway sees every node, and every preloaded model as ready."""
+        wanted = {(node.name, DEMO_MODEL) for node in self._nodes if node.preload}
+        async with httpx.AsyncClient() as client:
+            try:
+                async with asyncio.timeout(_READY_S_MAX):
+                    while True:
+                        status = (await client.get(f"{self._gateway_url}/isochrone/v1/status")).json()
+                        known = {node["node"] for node in status["nodes"]}
+                        ready = {
+                            (node["node"], model["model"])
+                            for node in status["nodes"]
+                            for model in node["models"]
+                            if model["state"] == "ready"
+                        }
+                        if wanted <= ready and {node.name for node in self._nodes} <= known:
+                            return
+                        say(f"{len(known)} of {len(self._nodes)} nodes known, {len(ready)} models loaded")
+                        await asyncio.sleep(0.1)
+            except TimeoutError:
+                raise IsochroneError(
+                    f"the network was not ready within {_READY_S_MAX:.0f} s; see {self._state_dir / 'logs'}"
+                ) from None
+
+    # -- stopping ------------------------------------------------------------------------------------
+
+    async def _stop(self) -> None:
+        for child in reversed(self._children):
+            with contextlib.suppress(ProcessLookupError):
+                await child.stop()
+        await self._nats.stop()
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    def _file(self) -> NetworkFile:
+        nodes = {name: f"http://127.0.0.1:{port}" for name, port in self._node_ports.items()}
+        return NetworkFile(os.getpid(), self._gateway_url, self._nats.url, self._token, nodes)
+
+    def _greet(self) -> None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("node", "place", "emulated RTT", "condition"):
+            table.add_column(column)
+        for node in self._nodes:
+            table.add_row(node.name, node.region, f"{node.rtt_ms:.0f} ms", node.condition)
+        if self._nodes:
+            self._console.print(table)
+            self._console.print(
+                f"[dim]The gateway is said to be in {GATEWAY_REGION}. All processes run on this machine; the "
+                "distance\nbetween places is emulated by delaying bytes. Everything else is real: models, "
+                "queues, loads.[/dim]"
+            )
+        model = DEMO_MODEL if self._nodes else "MODEL"
+        self._console.print(
+            Panel(
+                f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]   model [bold]{model}[/bold]\n\n"
+                f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' \\\n"
+                f'  -d \'{{"model": "{model}", "max_tokens": 40,\n'
+                '       "messages": [{"role": "user", "content": "Why is the sky blue?"}]}\'\n\n'
+                "isochrone status         what is where, live\n"
+                "isochrone explain last   why the last request went where it went\n"
+                "isochrone demo           every policy on the same requests\n"
+                "isochrone node --help    join with an engine of yours",
+                title="Isochrone is up; Ctrl-C ends it",
+                expand=False,
+            )
+        )

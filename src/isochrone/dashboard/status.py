@@ -1,0 +1,65 @@
+"""The fleet at one instant, as plain values: the source of `isochrone status` and of its `--json`."""
+
+from typing import Any
+
+from isochrone.demand import ArrivalRates
+from isochrone.fleet import Fleet
+from isochrone.fleet.node import NodeBelief
+
+STATUS_PATH = "/isochrone/v1/status"
+
+
+def status_fields(fleet: Fleet, rates: ArrivalRates, now_s: float) -> dict[str, Any]:
+    """Everything believed, in the order people read it; units stand in the names."""
+    return {
+        "bus_up": fleet.bus_up,
+        "in_flight": fleet.in_flight,
+        "models": [
+            {
+                "model": model,
+                "requests_per_s": round(rates.rate_per_s(model, now_s), 3),
+                "growth": round(rates.growth(model, now_s), 2),
+            }
+            for model in fleet.models()
+        ],
+        "nodes": [_node_fields(belief, now_s, bus_up=fleet.bus_up) for belief in fleet.beliefs()],
+    }
+
+
+def _node_fields(belief: NodeBelief, now_s: float, *, bus_up: bool) -> dict[str, Any]:
+    card, load = belief.card, belief.load
+    return {
+        "node": belief.name,
+        "operator": card.operator,
+        "region": card.region,
+        "engine": card.engine,
+        "url": card.url,
+        "unavailable": belief.unavailable(now_s, bus_up=bus_up),
+        "rtt_ms": round(belief.rtt.value_ms, 2),
+        "rtt_measured": belief.rtt.measured,
+        "age_s": round(now_s - belief.heard_at_s, 2),
+        "slots": load.slots,
+        "running": load.running,
+        "queued": load.queued,
+        "queue_s": round(belief.wait_s(now_s), 3),
+        "own_in_flight": len(belief.ledger.open),
+        "memory_bytes": card.memory_bytes,
+        "memory_free_bytes": belief.pulse.memory_free_bytes if belief.pulse else 0,
+        "models": [_model_fields(belief, name, now_s) for name in sorted(belief.speeds)],
+    }
+
+
+def _model_fields(belief: NodeBelief, name: str, now_s: float) -> dict[str, Any]:
+    view = belief.speeds[name].view(max(1, belief.load.running), now_s)
+    per_token_ms = view.prefill_ms_per_token
+    return {
+        "model": name,
+        "state": view.state.value,
+        "ready_in_s": round(view.ready_in_s, 2),
+        "prefill_base_ms": round(view.prefill_base_ms, 2),
+        "prefill_tokens_per_s": round(1e3 / per_token_ms, 1) if per_token_ms else None,
+        "decode_tokens_per_s": round(1e3 / view.tpot_ms, 1) if view.tpot_ms else None,
+        "bias_ms": round(view.bias_ms, 1),
+        "error_ms": round(view.error_ms, 1),
+        "answers_seen": view.observations,
+    }

@@ -1,0 +1,191 @@
+"""One attempt at one node: dispatch, relay, and an Outcome whatever happens."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isochrone.fleet import LoadReported
+from isochrone.gateway.membership import Membership
+from isochrone.model import Load, OutcomeKind, Request, Timings
+from isochrone.ports import Clock, UpstreamError
+from isochrone.relay import Exchange, Headers, HttpClient, Response
+from isochrone.wire import WireError
+from isochrone.wire.http_headers import end_to_end
+from isochrone.wire.nodes import decode_load
+from isochrone.wire.orca import decode_orca
+from isochrone.wire.subjects import HEADER_LOAD, HEADER_NODE, TRAILER_LOAD, TRAILER_TIMINGS
+from isochrone.wire.timings import decode_timings
+
+_REFUSALS = (429, 503)
+_ERROR_BODY_BYTES_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where an attempt goes, and what the client's answer carries.
+
+    Attributes:
+        node: the node's name.
+        url: where it is reached.
+        node_headers: what the node wants to be shown.
+        reply_headers: what the client is told beside the node's own headers.
+        stall_s_max: a silent node's stream that brings nothing for so long is given up.
+    """
+
+    node: str
+    url: str
+    node_headers: Headers
+    reply_headers: Headers
+    stall_s_max: float
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What happened so far. Times are on the gateway's clock."""
+
+    kind: OutcomeKind = OutcomeKind.CANCELLED
+    status: int = 0
+    sent_s: float = 0.0
+    first_byte_s: float | None = None
+    timings: Timings | None = None
+    detail: str = ""
+    retry_after_s: int | None = None
+    silent: bool = False
+
+    def end(self, kind: OutcomeKind, detail: str = "") -> None:
+        """Note how it ended."""
+        self.kind, self.detail = kind, detail
+
+
+@dataclass(frozen=True, slots=True)
+class Attempter:
+    """Makes attempts."""
+
+    client: HttpClient
+    clock: Clock
+    membership: Membership
+
+    async def run(self, exchange: Exchange, request: Request, route: Route, attempt: Attempt) -> None:
+        """Send the request to `route.node` and relay the answer; `attempt` tells how that ended.
+
+        Nothing was sent to the client when the attempt did not end ANSWERED and `exchange.started` is false:
+        another node may be tried. Only cancellation is raised; `attempt` then says CANCELLED.
+        """
+        attempt.sent_s = self.clock.now_s()
+        try:
+            async with asyncio.timeout(request.deadline_s - attempt.sent_s) as limit:
+                silence = _Silence(limit, attempt, route.stall_s_max)
+                with self.membership.told_of_silence(route.node, silence.fell_silent):
+                    await self._converse(exchange, route, attempt, silence)
+        except TimeoutError:
+            if attempt.silent:
+                attempt.end(OutcomeKind.SILENT, "fell silent while it worked on the request")
+            else:
+                attempt.end(OutcomeKind.TIMED_OUT, "the deadline passed")
+        except UpstreamError as error:
+            attempt.end(OutcomeKind.FAILED, str(error))
+
+    async def _converse(
+        self, exchange: Exchange, route: Route, attempt: Attempt, silence: "_Silence"
+    ) -> None:
+        headers = ((b"content-type", b"application/json"), (b"te", b"trailers"), *route.node_headers)
+        url = f"{route.url}{exchange.path}"
+        response = await self.client.request("POST", url, headers, exchange.body)
+        try:
+            attempt.status = response.status
+            self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
+            if response.status in _REFUSALS or response.status == 404:
+                attempt.retry_after_s = _whole(response.header(b"retry-after"))
+                attempt.end(OutcomeKind.REFUSED, await _quote(response))
+            elif response.status >= 500 or response.status == 401:
+                attempt.end(OutcomeKind.FAILED, await _quote(response))
+            else:
+                await self._relay(exchange, route, attempt, _Arriving(response, silence))
+        finally:
+            response.close()
+
+    async def _relay(self, exchange: Exchange, route: Route, attempt: Attempt, arriving: "_Arriving") -> None:
+        response = arriving.response
+        headers = (
+            *end_to_end(response.headers, without=(HEADER_LOAD,)),
+            (HEADER_NODE, route.node.encode()),
+            *route.reply_headers,
+        )
+        async for data in response:
+            if attempt.first_byte_s is None:
+                attempt.first_byte_s = self.clock.now_s()
+                arriving.silence.answer_began()
+                exchange.start(response.status, headers)
+            arriving.silence.heard()
+            await exchange.write(data)
+        if attempt.first_byte_s is None:
+            attempt.first_byte_s = self.clock.now_s()
+            exchange.start(response.status, headers)
+        self._read_trailers(route.node, response, attempt)
+        exchange.end()
+        attempt.end(OutcomeKind.ANSWERED)
+
+    def _read_trailers(self, node: str, response: Response, attempt: Attempt) -> None:
+        trailers = dict(response.trailers)
+        self._hear_load(node, trailers.get(TRAILER_LOAD), decode_load)
+        if (told := trailers.get(TRAILER_TIMINGS)) is not None:
+            try:
+                attempt.timings = decode_timings(told)
+            except WireError:
+                self.membership.undecodable += 1
+
+    def _hear_load(self, node: str, told: bytes | None, decode: Callable[[bytes], Load]) -> None:
+        if told is None:
+            return
+        try:
+            load = decode(told)
+        except WireError:
+            self.membership.undecodable += 1
+            return
+        self.membership.step(LoadReported(node, load))
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    response: Response
+    silence: "_Silence"
+
+
+class _Silence:
+    """Shortens the wait for a node that stopped speaking on the bus.
+
+    Before the first byte a silent node is given up at once: another can still answer. After it the stream is
+    the better witness: a silent node is given up only when its stream stalls as well.
+    """
+
+    def __init__(self, limit: asyncio.Timeout, attempt: Attempt, stall_s_max: float) -> None:
+        self._limit, self._attempt, self._stall_s_max = limit, attempt, stall_s_max
+        self._began = False
+        self._deadline_s = limit.when()
+
+    def fell_silent(self) -> None:
+        """The node did not pulse for too long."""
+        self._attempt.silent = True
+        self._give_up_in(self._stall_s_max if self._began else 0.0)
+
+    def answer_began(self) -> None:
+        """The first byte is here."""
+        self._began = True
+
+    def heard(self) -> None:
+        """Bytes came in."""
+        if self._attempt.silent:
+            self._give_up_in(self._stall_s_max)
+
+    def _give_up_in(self, patience_s: float) -> None:
+        when_s = asyncio.get_running_loop().time() + patience_s
+        self._limit.reschedule(when_s if self._deadline_s is None else min(when_s, self._deadline_s))
+
+
+async def _quote(response: Response) -> str:
+    body = await response.read()
+    return f"status {response.status}: {body[:_ERROR_BODY_BYTES_MAX].decode('utf-8', 'replace')}"
+
+
+def _whole(value: bytes | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() and len(value) < 6 else None

@@ -1,0 +1,180 @@
+"""The gateway: puts its parts together, and answers what is not tokens."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from hmac import compare_digest
+
+import msgspec
+
+from isochrone.demand import ArrivalRates
+from isochrone.fleet import Fleet
+from isochrone.gateway.attempt import Attempter
+from isochrone.gateway.membership import Membership
+from isochrone.gateway.metrics import GatewayMetrics
+from isochrone.gateway.records import Records
+from isochrone.gateway.serve import Serve, ServeParts
+from isochrone.gateway.settings import GatewaySettings
+from isochrone.ports import Bus, Clock
+from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, ServerLimits
+from isochrone.routing import Router, find_policy
+from isochrone.wire import openai
+from isochrone.wire.explain import Record, encode_record, record_fields
+from isochrone.wire.http_headers import bearer_token
+from isochrone.wire.subjects import decision_subject
+
+DECISIONS_PATH = "/isochrone/v1/decisions/"
+_NEWEST = 100
+
+_Answer = Callable[[Exchange], Awaitable[None]]
+Page = Callable[[], bytes]
+"""A read-only page of JSON, made when asked for."""
+
+
+class Gateway:
+    """One gateway. `start`, then `stop`; the bus may come and go in between."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        fleet: Fleet,
+        bus: Bus,
+        clock: Clock,
+        luck: random.Random,
+        pages: Mapping[str, Page] | None = None,
+        log: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self.settings, self.fleet, self.rates = settings, fleet, ArrivalRates()
+        self._bus, self._clock, self._pages = bus, clock, dict(pages or {})
+        self._client = HttpClient()
+        token = settings.node_token
+        node_headers: Headers = ((b"authorization", f"Bearer {token}".encode()),) if token else ()
+        self._membership = Membership(
+            settings,
+            fleet=fleet,
+            bus=bus,
+            client=self._client,
+            clock=clock,
+            node_headers=node_headers,
+            log=log,
+        )
+        self._metrics = GatewayMetrics()
+        self._records = Records(settings.records_max)
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._serve = Serve(
+            ServeParts(
+                settings=settings,
+                clock=clock,
+                membership=self._membership,
+                attempter=Attempter(self._client, clock, self._membership),
+                metrics=self._metrics,
+                records=self._records,
+                rates=self.rates,
+                router=Router(find_policy(settings.policy)),
+                luck=luck,
+                node_headers=node_headers,
+                publish=self._publish,
+            )
+        )
+        self._server = HttpServer(
+            self._handle,
+            ServerLimits(connections_max=settings.connections_max, body_bytes_max=settings.body_bytes_max),
+            error_body=openai.error_body,
+            on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
+        )
+        self._first_seen: dict[str, int] = {}
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises OSError when it is taken."""
+        port = await self._server.start(self.settings.host, self.settings.port)
+        await self._membership.start()
+        return port
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Stop listening, finish what is under way within `grace_s`, let go of everything."""
+        await self._server.close(grace_s)
+        await self._membership.stop()
+        await self._client.close()
+
+    # -- answering -----------------------------------------------------------------------------------
+
+    async def _handle(self, exchange: Exchange) -> None:
+        if exchange.path == "/health":
+            return self._health(exchange)
+        if not self._allowed(exchange):
+            return _error(exchange, 401, "The API key is missing or wrong.", "invalid_api_key")
+        match exchange.method, exchange.path:
+            case "POST", openai.CHAT_PATH | openai.COMPLETIONS_PATH:
+                return await self._serve(exchange)
+            case "GET", path:
+                return self._read(exchange, path)
+            case _, openai.CHAT_PATH | openai.COMPLETIONS_PATH:
+                return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
+        return _not_found(exchange)
+
+    def _read(self, exchange: Exchange, path: str) -> None:
+        if path == openai.MODELS_PATH:
+            exchange.reply(200, openai.models_body(self._seen_models().items()))
+        elif path.startswith(openai.MODELS_PATH + "/"):
+            self._one_model(exchange, path.removeprefix(openai.MODELS_PATH + "/"))
+        elif path == "/metrics":
+            text = self._metrics.exposition(
+                self.fleet, self.rates, self._clock.now_s(), self._membership.undecodable
+            )
+            exchange.reply(200, text, "text/plain; version=0.0.4")
+        elif path.startswith(DECISIONS_PATH):
+            self._decision(exchange, path.removeprefix(DECISIONS_PATH))
+        elif path == DECISIONS_PATH.rstrip("/"):
+            newest = [record_fields(record) for record in self._records.newest(_NEWEST)]
+            exchange.reply(200, msgspec.json.encode(newest))
+        elif path in self._pages:
+            exchange.reply(200, self._pages[path]())
+        else:
+            _not_found(exchange)
+
+    def _allowed(self, exchange: Exchange) -> bool:
+        digests = self.settings.api_key_digests
+        if not digests:
+            return True
+        key = bearer_token(exchange.header(b"authorization"))
+        given = hashlib.sha256(key.encode()).hexdigest()
+        return sum(compare_digest(given, digest) for digest in digests) > 0
+
+    def _health(self, exchange: Exchange) -> None:
+        known = sum(1 for _ in self.fleet.beliefs())
+        exchange.reply(200, msgspec.json.encode({"status": "ok", "nodes": known, "bus": self.fleet.bus_up}))
+
+    def _seen_models(self) -> dict[str, int]:
+        now = self._clock.unix_ms() // 1000
+        self._first_seen = {name: self._first_seen.get(name, now) for name in self.fleet.models()}
+        return self._first_seen
+
+    def _one_model(self, exchange: Exchange, name: str) -> None:
+        created = self._seen_models().get(name)
+        if created is None:
+            return _error(exchange, 404, f"The model '{name[:128]}' does not exist here.", "model_not_found")
+        fields = {"id": name, "object": "model", "created": created, "owned_by": "isochrone"}
+        return exchange.reply(200, msgspec.json.encode(fields))
+
+    def _decision(self, exchange: Exchange, request_id: str) -> None:
+        record = self._records.find(request_id)
+        if record is None:
+            why = f"No decision {request_id[:64]!r} is kept; the last {self.settings.records_max} are."
+            return _error(exchange, 404, why, "decision_not_found")
+        return exchange.reply(200, encode_record(record))
+
+    def _publish(self, record: Record) -> None:
+        subject = decision_subject(self.settings.name)
+        task = asyncio.create_task(self._bus.publish(subject, encode_record(record)))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+
+def _error(exchange: Exchange, status: int, message: str, code: str) -> None:
+    exchange.reply(status, openai.error_body(status, message, code=code))
+
+
+def _not_found(exchange: Exchange) -> None:
+    _error(exchange, 404, f"There is nothing at {exchange.method} {exchange.path[:128]}.", "not_found")

@@ -1,0 +1,168 @@
+"""Keeping the beliefs fresh: the bus and the probes in, effects out."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from isochrone.fleet import (
+    BusChanged,
+    CardReceived,
+    CardWanted,
+    Effect,
+    Event,
+    Fleet,
+    NodeEjected,
+    NodeForgotten,
+    NodeJoined,
+    NodeReturned,
+    NodeSilent,
+    PulseReceived,
+    RttMeasured,
+    Tick,
+)
+from isochrone.gateway.settings import GatewaySettings
+from isochrone.ports import Bus, BusError, Clock, UpstreamError
+from isochrone.relay import Headers, HttpClient
+from isochrone.wire import WireError
+from isochrone.wire.nodes import card_digest, decode_card, decode_pulse
+from isochrone.wire.subjects import PULSES
+
+_PING_PATH = "/isochrone/v1/ping"
+
+
+class Membership:
+    """Feeds a Fleet from the bus and from probes, and performs its effects."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        *,
+        fleet: Fleet,
+        bus: Bus,
+        client: HttpClient,
+        clock: Clock,
+        node_headers: Headers,
+        log: Callable[[str], None],
+    ) -> None:
+        self.fleet = fleet
+        self._settings, self._bus, self._client, self._clock = settings, bus, client, clock
+        self._node_headers, self._log = node_headers, log
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._on_silence: dict[str, set[Callable[[], None]]] = {}
+        self.undecodable = 0
+
+    async def start(self) -> None:
+        """Listen to pulses and begin to tick."""
+        self._bus.on_change(lambda up: self.step(BusChanged(up)))
+        self.step(BusChanged(self._bus.connected))
+        await self._bus.subscribe(PULSES, self._heard)
+        self._spawn(self._ticks())
+
+    async def stop(self) -> None:
+        """End all probes and ticks."""
+        tasks = [*self._tasks, *self._probes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def step(self, event: Event) -> None:
+        """Fold one event into the beliefs and do what follows."""
+        for effect in self.fleet.step(event, self._clock.now_s()):
+            self._perform(effect)
+
+    @contextmanager
+    def told_of_silence(self, node: str, listener: Callable[[], None]) -> Iterator[None]:
+        """Have `listener` called, while the context lasts, should `node` fall silent."""
+        listeners = self._on_silence.setdefault(node, set())
+        listeners.add(listener)
+        try:
+            yield
+        finally:
+            listeners.discard(listener)
+            if not listeners:
+                self._on_silence.pop(node, None)
+
+    # -- in ------------------------------------------------------------------------------------------
+
+    def _heard(self, _subject: str, payload: bytes) -> None:
+        try:
+            pulse = decode_pulse(payload)
+        except WireError:
+            self.undecodable += 1
+            return
+        self.step(PulseReceived(pulse))
+
+    async def _fetch_card(self, node: str) -> None:
+        try:
+            data = await self._bus.get(node)
+            if data is None:
+                return
+            card = decode_card(data)
+        except (BusError, WireError) as error:
+            self.undecodable += isinstance(error, WireError)
+            self._log(f"the card of {node} could not be had; the next pulse asks again: {error}")
+            return
+        if card.node != node:
+            self._log(f"the card under {node} is that of {card.node}: not taken")
+            return
+        self.step(CardReceived(card, card_digest(card)))
+
+    async def _ticks(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.tick_s)
+            self.step(Tick())
+
+    async def _probe(self, node: str) -> None:
+        """Measure the round trip over and over, on a warm connection."""
+        while True:
+            rtt_ms = await self._ping(node)
+            if rtt_ms is not None:
+                self.step(RttMeasured(node, rtt_ms))
+            await asyncio.sleep(self._settings.rtt_probe_s if rtt_ms is not None else 0.2)
+
+    async def _ping(self, node: str) -> float | None:
+        """One round trip; None when it failed or had to set a connection up, which is no round trip."""
+        belief = self.fleet.belief(node)
+        if belief is None:
+            return None
+        try:
+            async with asyncio.timeout(self._settings.rtt_probe_s_max):
+                sent_s = self._clock.now_s()
+                response = await self._client.request("GET", belief.card.url + _PING_PATH, self._node_headers)
+                came_s = self._clock.now_s()
+                await response.read()
+                response.close()
+        except (UpstreamError, TimeoutError):
+            await asyncio.sleep(self._settings.rtt_probe_s)
+            return None
+        return (came_s - sent_s) * 1e3 if response.reused else None
+
+    # -- out -----------------------------------------------------------------------------------------
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case CardWanted(node):
+                self._spawn(self._fetch_card(node))
+            case NodeJoined(node):
+                self._log(f"{node} joined")
+                if node not in self._probes:
+                    self._probes[node] = asyncio.create_task(self._probe(node))
+            case NodeSilent(node, age_s):
+                self._log(f"{node} is silent for {age_s:.1f} s: not chosen until it speaks")
+                for listener in tuple(self._on_silence.get(node, ())):
+                    listener()
+            case NodeReturned(node):
+                self._log(f"{node} speaks again")
+            case NodeEjected(node, eject_s, why):
+                self._log(f"{node} is put aside for {eject_s:.0f} s: {why}")
+            case NodeForgotten(node):
+                self._log(f"{node} left")
+                if (probe := self._probes.pop(node, None)) is not None:
+                    probe.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

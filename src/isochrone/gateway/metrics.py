@@ -1,0 +1,72 @@
+"""The gateway's metrics, in Prometheus' words."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from isochrone.demand import ArrivalRates
+from isochrone.fleet import Fleet
+from isochrone.model import Estimate, Outcome, OutcomeKind
+
+_SECONDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
+_SHARES = (0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0)
+
+
+class GatewayMetrics:
+    """Counters since the start, and gauges read at each exposition."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "isochrone_requests_total", "Requests by what the client was told", ["status"], registry=registry
+        )
+        self._attempts = Counter(
+            "isochrone_attempts_total", "Attempts at nodes by end", ["node", "kind"], registry=registry
+        )
+        self._ttft = Histogram(
+            "isochrone_time_to_first_token_seconds",
+            "Dispatch to first token of streamed answers",
+            ["node"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self._error = Histogram(
+            "isochrone_ttft_prediction_error_ratio",
+            "Absolute error of the predicted first token over the measured one",
+            registry=registry,
+            buckets=_SHARES,
+        )
+        self._in_flight = Gauge("isochrone_in_flight", "Requests under way", registry=registry)
+        self._bus_up = Gauge("isochrone_bus_up", "1 while the message bus is there", registry=registry)
+        self._undecodable = Gauge(
+            "isochrone_messages_undecodable", "Messages dropped since the start", registry=registry
+        )
+        self._node = Gauge(
+            "isochrone_node_belief", "What is believed of a node", ["node", "what"], registry=registry
+        )
+        self._rate = Gauge(
+            "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
+        )
+
+    def attempted(self, outcome: Outcome, estimate: Estimate) -> None:
+        """Count one attempt."""
+        self._attempts.labels(outcome.node, outcome.kind.value).inc()
+        if outcome.kind is OutcomeKind.ANSWERED and outcome.ttft_ms:
+            self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
+            self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)
+
+    def exposition(self, fleet: Fleet, rates: ArrivalRates, now_s: float, undecodable: int) -> bytes:
+        """The text that a scraper reads."""
+        self._in_flight.set(fleet.in_flight)
+        self._bus_up.set(fleet.bus_up)
+        self._undecodable.set(undecodable)
+        self._node.clear()
+        for belief in fleet.beliefs():
+            for what, value in (
+                ("rtt_ms", belief.rtt.value_ms),
+                ("wait_s", belief.wait_s(now_s)),
+                ("age_s", now_s - belief.heard_at_s),
+                ("available", float(belief.unavailable(now_s, bus_up=fleet.bus_up) is None)),
+            ):
+                self._node.labels(belief.name, what).set(value)
+        for model in fleet.models():
+            self._rate.labels(model).set(rates.rate_per_s(model, now_s))
+        return generate_latest(self.registry)

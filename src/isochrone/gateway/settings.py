@@ -1,0 +1,56 @@
+"""Every setting of a gateway, with its bound."""
+
+from dataclasses import dataclass, field
+
+from isochrone.fleet import FleetSettings
+from isochrone.fleet.settings import DEFAULT_SETTINGS
+from isochrone.routing import DEFAULT_POLICY
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """How one gateway runs.
+
+    Attributes:
+        name: the gateway's name in the network.
+        host: address to listen on.
+        port: port to listen on, 0 for any free one.
+        region: its place in the region table, or "".
+        api_key_digests: SHA-256 digests (hex) of the keys that clients may use; empty: no key is asked for.
+        node_token: what nodes want to be shown, or "". Kept out of every log.
+        policy: name of the policy that decides.
+        policy_by_header: whether a request may name another policy for itself.
+        timeout_s: how long a client waits that does not say.
+        timeout_s_max: the longest that a client may ask for.
+        stall_s_max: a silent node's stream that brings nothing for so long is given up.
+        in_flight_max: requests at once; the next one is refused with 503.
+        attempts_max: nodes tried for one request.
+        body_bytes_max: longest request body.
+        connections_max: clients connected at once.
+        records_max: decisions kept for `explain`.
+        rtt_probe_s: seconds between two probes of one node.
+        rtt_probe_s_max: a probe that takes longer is given up.
+        tick_s: seconds between two looks at who is silent.
+        fleet: bounds and time constants of the beliefs.
+    """
+
+    name: str = "gateway"
+    host: str = "127.0.0.1"
+    port: int = 8080
+    region: str = ""
+    api_key_digests: frozenset[str] = field(default=frozenset(), repr=False)
+    node_token: str = field(default="", repr=False)
+    policy: str = DEFAULT_POLICY.name
+    policy_by_header: bool = False
+    timeout_s: float = 120.0
+    timeout_s_max: float = 3600.0
+    stall_s_max: float = 5.0
+    in_flight_max: int = 1024
+    attempts_max: int = 3
+    body_bytes_max: int = 8 * 1024 * 1024
+    connections_max: int = 4096
+    records_max: int = 1024
+    rtt_probe_s: float = 2.0
+    rtt_probe_s_max: float = 5.0
+    tick_s: float = 0.5
+    fleet: FleetSettings = DEFAULT_SETTINGS

@@ -1,0 +1,162 @@
+"""The agent: puts the parts of an inference node together and keeps them going."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from isochrone.fleet.learn import Flow
+from isochrone.fleet.settings import DEFAULT_SETTINGS
+from isochrone.nodes.inference.desk import Desk
+from isochrone.nodes.inference.metrics import NodeMetrics
+from isochrone.nodes.inference.relay_job import Relay
+from isochrone.nodes.inference.service import Service
+from isochrone.nodes.inference.settings import NodeSettings
+from isochrone.nodes.inference.shelf import Shelf, ShelfParts
+from isochrone.nodes.inference.state import NodeState
+from isochrone.nodes.inference.turns import Turns
+from isochrone.ports import Bus, BusError, Clock, EngineError, EngineHost, IsochroneError, Store
+from isochrone.relay import Headers, HttpClient, HttpServer, ServerLimits
+from isochrone.wire.nodes import card_digest, encode_card, encode_pulse
+from isochrone.wire.openai import error_body
+from isochrone.wire.subjects import pulse_subject
+
+
+class Agent:
+    """One inference node. `start`, then `stop`; the bus may come and go in between."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        host: EngineHost,
+        store: Store | None,
+        bus: Bus,
+        clock: Clock,
+        engine_headers: Headers = (),
+        log: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._settings, self._bus, self._log = settings, bus, log
+        self._client = HttpClient()
+        shelf = Shelf(ShelfParts(host, store, clock, settings.memory_bytes, log, self._tell))
+        desk = Desk(settings.slots, settings.queue_max, Flow(DEFAULT_SETTINGS.flow_memory_s))
+        self.state = NodeState(
+            settings=settings,
+            clock=clock,
+            host=host,
+            desk=desk,
+            shelf=shelf,
+            metrics=NodeMetrics(),
+            relay_parts=Relay(desk, self._client, clock, engine_headers, settings.engine_silence_s_max),
+            log=log,
+            epoch=clock.unix_ms(),
+        )
+        turns = Turns(desk, shelf, clock)
+        limits = ServerLimits(connections_max=settings.connections_max)
+        self._server = HttpServer(
+            Service(self.state, turns).handle,
+            limits,
+            error_body=error_body,
+            on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
+        )
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._card_written = ""
+        self._card_written_at_s = 0.0
+
+    async def start(self) -> str:
+        """Listen, preload and begin to pulse; returns the URL. Raises OSError when the port is taken."""
+        settings, state = self._settings, self.state
+        await state.shelf.open(settings.models)
+        port = await self._server.start(settings.host, settings.port)
+        state.url = settings.advertise_url or f"http://{settings.host}:{port}"
+        self._bus.on_change(self._bus_changed)
+        self._spawn(self._pulses())
+        if state.host.loads:
+            self._spawn(self._unload_idle())
+        else:
+            self._spawn(self._watch_engine())
+        for name in settings.preload:
+            self._spawn(self._preload(name))
+        return f"http://{settings.host}:{port}"
+
+    async def stop(self, grace_s: float = 5.0) -> None:
+        """Say goodbye, finish what is under way within `grace_s`, end every engine."""
+        self.state.leaving = True
+        await self._publish()
+        await self._forget_card()
+        await self._server.close(grace_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.state.shelf.close()
+        await self._client.close()
+
+    # -- what goes on by itself ----------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _tell(self) -> None:
+        """Something that others wait for has changed: do not let them wait for the next pulse."""
+        self._spawn(self._publish())
+
+    def _bus_changed(self, connected: bool) -> None:  # noqa: FBT001 - the port's signature
+        if connected:
+            self._card_written = ""  # the server may have come back with nothing
+            self._tell()
+
+    async def _pulses(self) -> None:
+        while True:
+            await self._publish()
+            await asyncio.sleep(self._settings.pulse_s)
+
+    async def _publish(self) -> None:
+        """Tell the network our state now; the card too when it changed or is old. Silent without a bus."""
+        state = self.state
+        await self._bus.publish(pulse_subject(self._settings.name), encode_pulse(state.pulse()))
+        card, now_s = state.card(), state.clock.now_s()
+        digest = card_digest(card)
+        stale = now_s - self._card_written_at_s > self._settings.card_refresh_s
+        if self._bus.connected and (stale or digest != self._card_written) and not state.leaving:
+            try:
+                await self._bus.put(self._settings.name, encode_card(card))
+            except BusError as error:
+                self._log(f"the card could not be written now and will be: {error}")
+            else:
+                self._card_written, self._card_written_at_s = digest, now_s
+
+    async def _forget_card(self) -> None:
+        try:
+            await self._bus.delete(self._settings.name)
+        except BusError as error:
+            self._log(f"the card could not be taken back; it expires by itself: {error}")
+
+    async def _preload(self, name: str) -> None:
+        model = self.state.shelf.find(name)
+        if model is None:
+            return
+        try:
+            await self.state.shelf.engine(model)
+        except IsochroneError as error:
+            self._log(f"{name} could not be loaded: {error}")
+
+    async def _unload_idle(self) -> None:
+        while True:
+            await asyncio.sleep(min(5.0, self._settings.idle_unload_s / 4))
+            await self.state.shelf.unload_idle(self._settings.idle_unload_s)
+
+    async def _watch_engine(self) -> None:
+        """Read a foreign engine's metrics, gently: others may be using it too."""
+        while True:
+            models = self.state.shelf.models()
+            engine = models[0].engine if models else None
+            if engine is not None:
+                try:
+                    gauges = await engine.metrics()
+                except EngineError as error:
+                    self._log(str(error))
+                else:
+                    in_engine = (gauges.running or 0) + (gauges.queued or 0)
+                    self.state.foreign_jobs = max(0, in_engine - len(self.state.desk.running))
+            await asyncio.sleep(self._settings.engine_metrics_s)

@@ -1,0 +1,147 @@
+"""The desk: who is in work, who waits, who is refused, and how much work that is.
+
+A pure ledger of the node's own requests; the agent tells it what happens and when. First come, first served
+over a fixed number of slots, with a bounded queue.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
+
+from isochrone.fleet.learn import Flow
+from isochrone.model import Load
+
+_OVERDUE_SHARE = 0.25
+"""An answer longer than expected is expected to go on for this share of what was expected."""
+
+
+@dataclass(slots=True)
+class Job:
+    """One admitted request.
+
+    Attributes:
+        id: the request's id.
+        model: the model it asks for.
+        prefill_s: expected time to the first token on a slot.
+        tpot_s: expected time per output token.
+        output_tokens: expected length of the answer.
+        output_tokens_max: the client's limit, or None.
+        admitted_at_s: when it came.
+        started_at_s: when it got a slot, None while it waits.
+        first_token_at_s: when its first token came.
+        tokens_out: tokens sent so far, as counted in the stream.
+    """
+
+    id: str
+    model: str
+    prefill_s: float
+    tpot_s: float
+    output_tokens: float
+    output_tokens_max: int | None = None
+    admitted_at_s: float = 0.0
+    started_at_s: float | None = None
+    first_token_at_s: float | None = None
+    tokens_out: int = 0
+
+    @property
+    def service_s(self) -> float:
+        """Expected time on a slot."""
+        return self.prefill_s + self.output_tokens * self.tpot_s
+
+    def remaining_s(self, now_s: float) -> float:
+        """Expected time on a slot still to come."""
+        if self.started_at_s is None:
+            return self.service_s
+        if self.first_token_at_s is None:
+            prefill_left_s = max(0.0, self.prefill_s - (now_s - self.started_at_s))
+            return prefill_left_s + self.output_tokens * self.tpot_s
+        done = max(float(self.tokens_out), (now_s - self.first_token_at_s) / max(self.tpot_s, 1e-6))
+        left = max(self.output_tokens - done, _OVERDUE_SHARE * self.output_tokens)
+        if self.output_tokens_max is not None:
+            left = min(left, max(0.0, self.output_tokens_max - done))
+        return left * self.tpot_s
+
+
+@dataclass(slots=True)
+class Desk:
+    """All admitted requests of a node.
+
+    Attributes:
+        slots: how many are worked on at once.
+        queue_max: how many may wait.
+        flow: offered work, slot-seconds a second.
+    """
+
+    slots: int
+    queue_max: int
+    flow: Flow
+    running: dict[str, Job] = field(default_factory=dict)
+    waiting: "OrderedDict[str, Job]" = field(default_factory=OrderedDict)
+    _busy_slot_s: float = 0.0
+    _busy_at_s: float = 0.0
+
+    def admit(self, job: Job, now_s: float) -> bool:
+        """Take a request in as the last to wait; False when all slots and the queue are full."""
+        if len(self.running) + len(self.waiting) >= self.slots + self.queue_max:
+            return False
+        job.admitted_at_s = now_s
+        self.waiting[job.id] = job
+        self.flow.add(job.service_s, now_s)
+        return True
+
+    def may_start(self, job_id: str, ready_models: Iterable[str]) -> bool:
+        """Whether a waiting job gets a slot now: one is free and nobody before it could use it."""
+        if len(self.running) >= self.slots:
+            return False
+        ready = frozenset(ready_models)
+        first = next((job.id for job in self.waiting.values() if job.model in ready), None)
+        return first == job_id
+
+    def start(self, job_id: str, now_s: float) -> None:
+        """A waiting job gets its slot."""
+        self._account(now_s)
+        job = self.waiting.pop(job_id)
+        job.started_at_s = now_s
+        self.running[job_id] = job
+
+    def leave(self, job_id: str, now_s: float) -> None:
+        """A job ended or was given up, wherever it stood; no error when it is not here."""
+        self._account(now_s)
+        self.running.pop(job_id, None)
+        self.waiting.pop(job_id, None)
+
+    def busy_slot_s(self, now_s: float) -> float:
+        """Slot-seconds in use since the beginning; two readings give the mean concurrency between them."""
+        self._account(now_s)
+        return self._busy_slot_s
+
+    def load(self, now_s: float, foreign_jobs: int = 0) -> Load:
+        """The work on the node now; `foreign_jobs` are in the engine and did not come through us."""
+        running = [job.remaining_s(now_s) for job in self.running.values()]
+        queued = [job.service_s for job in self.waiting.values()]
+        mean_s = (sum(running) + sum(queued)) / max(1, len(running) + len(queued))
+        foreign_running = min(foreign_jobs, self.slots - len(running))
+        running += [mean_s] * foreign_running
+        queued += [mean_s] * (foreign_jobs - foreign_running)
+        return Load(
+            slots=self.slots,
+            running=len(running),
+            queued=len(queued),
+            wait_s=_wait_s(self.slots, running, queued),
+            backlog_s=sum(running) + sum(queued),
+            inflow=self.flow.at(now_s),
+        )
+
+    def _account(self, now_s: float) -> None:
+        self._busy_slot_s += len(self.running) * (now_s - self._busy_at_s)
+        self._busy_at_s = now_s
+
+
+def _wait_s(slots: int, running_s: list[float], queued_s: list[float]) -> float:
+    """When a slot would be free for one more, served first come, first served."""
+    free_at_s = running_s + [0.0] * (slots - len(running_s))
+    heapify(free_at_s)
+    for service_s in queued_s:
+        heapreplace(free_at_s, free_at_s[0] + service_s)
+    return free_at_s[0]

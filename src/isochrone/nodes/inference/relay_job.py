@@ -1,0 +1,143 @@
+"""One admitted request, from the desk to the engine and back to the gateway."""
+
+import asyncio
+from dataclasses import dataclass
+
+from isochrone.model import Request, Timings
+from isochrone.nodes.inference.desk import Desk, Job
+from isochrone.ports import Clock, Engine, UpstreamError
+from isochrone.relay import Exchange, Headers, HttpClient, Response
+from isochrone.wire import orca, subjects
+from isochrone.wire.http_headers import end_to_end
+from isochrone.wire.nodes import encode_load
+from isochrone.wire.tail import Tail
+from isochrone.wire.timings import encode_timings, report_from_body, report_from_tail
+
+_STREAM_TAIL_BYTES = 16 * 1024
+_WHOLE_TAIL_BYTES = 4 * 1024 * 1024
+"""A whole answer longer than this is relayed all the same; only its usage is then not read."""
+
+_SSE = b"text/event-stream"
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """When what happened to one request, on the node's clock; 0 for not yet."""
+
+    admitted_s: float = 0.0
+    model_ready_s: float = 0.0
+    started_s: float = 0.0
+    first_byte_s: float = 0.0
+    ended_s: float = 0.0
+    busy_at_start: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """What relaying needs of the agent."""
+
+    desk: Desk
+    client: HttpClient
+    clock: Clock
+    engine_headers: Headers
+    silence_s_max: float
+
+
+async def relay(parts: Relay, exchange: Exchange, job: Job, engine: Engine, watch: Stopwatch) -> Tail | None:
+    """Send the request to `engine` and its answer to the gateway, all but the end of the answer.
+
+    Returns the end of the answer as it passed, or None when the engine answered with an error (which was
+    passed on whole). Raises UpstreamError when the engine broke off or fell silent; nothing is ended then.
+    """
+    headers = ((b"content-type", b"application/json"), *parts.engine_headers)
+    try:
+        async with asyncio.timeout(parts.silence_s_max) as patience:
+            response = await parts.client.request("POST", engine.url + exchange.path, headers, exchange.body)
+            try:
+                if response.status != 200:
+                    await _pass_error_on(parts, exchange, response)
+                    return None
+                return await _pass_on(parts, exchange, job, _Arriving(response, patience, watch))
+            finally:
+                response.close()
+    except TimeoutError as timeout:
+        raise UpstreamError(
+            f"the engine at {engine.url} sent nothing for {parts.silence_s_max:.0f} s"
+        ) from timeout
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """An answer on its way in, and how long we wait for its next byte."""
+
+    response: Response
+    patience: asyncio.Timeout
+    watch: Stopwatch
+
+
+def _load_header(parts: Relay) -> tuple[bytes, bytes]:
+    return subjects.HEADER_LOAD, orca.encode_orca(parts.desk.load(parts.clock.now_s()))
+
+
+async def _pass_error_on(parts: Relay, exchange: Exchange, response: Response) -> None:
+    body = await response.read()
+    kind = (response.header(b"content-type") or b"application/json").decode("latin-1")
+    exchange.reply(response.status, body, kind, (_load_header(parts),))
+
+
+async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arriving) -> Tail:
+    response, watch = arriving.response, arriving.watch
+    streams = (response.header(b"content-type") or b"").startswith(_SSE)
+    tail = Tail(_STREAM_TAIL_BYTES if streams else _WHOLE_TAIL_BYTES)
+    async for data in response:
+        arriving.patience.reschedule(None)  # a client that reads slowly is not the engine's silence
+        if not exchange.started:
+            watch.first_byte_s = parts.clock.now_s()
+            if streams:
+                job.first_token_at_s = watch.first_byte_s
+            exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
+        tail.feed(data)
+        if streams:
+            job.tokens_out = tail.events
+        await exchange.write(data)
+        arriving.patience.reschedule(asyncio.get_running_loop().time() + parts.silence_s_max)
+    watch.ended_s = parts.clock.now_s()
+    if not exchange.started:
+        exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
+    return tail
+
+
+def finish(parts: Relay, exchange: Exchange, timings: Timings) -> None:
+    """End a relayed answer, with what was measured and the load that is left in the trailer."""
+    load = encode_load(parts.desk.load(parts.clock.now_s()))
+    exchange.end(((subjects.TRAILER_TIMINGS, encode_timings(timings)), (subjects.TRAILER_LOAD, load)))
+
+
+def measure(request: Request, watch: Stopwatch, tail: Tail, busy_slot_s: float) -> Timings:
+    """What one answer took: by our own clock where we saw it, by the engine's report where we did not.
+
+    A stream shows its first token to our clock. A whole answer does not: there only the engine knows how its
+    time divides into prefill and decode; when it does not tell, all of it counts as decode.
+    """
+    report = report_from_tail(tail.value) if request.stream else report_from_body(tail.value)
+    output_tokens = report.output_tokens
+    if output_tokens is None:
+        output_tokens = max(0, tail.events - 2) if request.stream else 0
+    work_ms = (watch.ended_s - watch.started_s) * 1e3
+    if request.stream:
+        prefill_ms = (watch.first_byte_s - watch.started_s) * 1e3
+    elif report.prefill_ms is not None and report.decode_ms is not None:
+        prefill_ms = max(0.0, work_ms - report.decode_ms)
+    else:
+        prefill_ms = 0.0
+    work_s = max(watch.ended_s - watch.started_s, 1e-9)
+    return Timings(
+        queue_ms=max(0.0, watch.started_s - watch.model_ready_s) * 1e3,
+        load_ms=max(0.0, watch.model_ready_s - watch.admitted_s) * 1e3,
+        prefill_ms=prefill_ms,
+        decode_ms=max(0.0, work_ms - prefill_ms),
+        prompt_tokens=report.prompt_tokens or 0,
+        cached_tokens=report.cached_tokens or 0,
+        output_tokens=output_tokens,
+        concurrency=max(1.0, (busy_slot_s - watch.busy_at_start) / work_s),
+    )

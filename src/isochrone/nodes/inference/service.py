@@ -1,0 +1,176 @@
+"""What the node answers over HTTP."""
+
+from collections.abc import Awaitable, Callable
+from hmac import compare_digest
+from itertools import count
+from math import ceil
+
+import msgspec
+
+from isochrone.model import Request
+from isochrone.nodes.inference.desk import Job
+from isochrone.nodes.inference.relay_job import Stopwatch, finish, measure, relay
+from isochrone.nodes.inference.shelf import ShelvedModel
+from isochrone.nodes.inference.state import NodeState
+from isochrone.nodes.inference.turns import Turns
+from isochrone.ports import IsochroneError, UpstreamError
+from isochrone.relay import Exchange
+from isochrone.wire import BadRequestError, openai, orca, subjects
+from isochrone.wire.http_headers import bearer_token
+
+PING_PATH = "/isochrone/v1/ping"
+STATE_PATH = "/isochrone/v1/state"
+MODEL_PATH = "/isochrone/v1/models/"
+
+_Answer = Callable[[Exchange], Awaitable[None]]
+
+
+class Service:
+    """The node's HTTP handler: `handle` is given to the server."""
+
+    def __init__(self, state: NodeState, turns: Turns) -> None:
+        self._state, self._turns = state, turns
+        self._ids = count(1)
+        self._routes: dict[tuple[str, str], _Answer] = {
+            ("POST", openai.CHAT_PATH): self._infer,
+            ("POST", openai.COMPLETIONS_PATH): self._infer,
+            ("GET", openai.MODELS_PATH): self._models,
+            ("GET", "/health"): self._health,
+            ("GET", "/metrics"): self._metrics,
+            ("GET", PING_PATH): self._ping,
+            ("GET", STATE_PATH): self._told,
+        }
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request."""
+        if not self._allowed(exchange):
+            return _error(exchange, 401, "This node wants its network's token.", code="invalid_api_key")
+        answer = self._routes.get((exchange.method, exchange.path))
+        if answer is None and exchange.method == "POST" and exchange.path.startswith(MODEL_PATH):
+            answer = self._shelve
+        if answer is None:
+            return _error(exchange, 404, f"There is nothing at {exchange.method} {exchange.path}.")
+        return await answer(exchange)
+
+    def _allowed(self, exchange: Exchange) -> bool:
+        token = self._state.settings.token
+        if not token or exchange.path == "/health":
+            return True
+        given = bearer_token(exchange.header(b"authorization"))
+        return compare_digest(given.encode(), token.encode())
+
+    # -- tokens --------------------------------------------------------------------------------------
+
+    async def _infer(self, exchange: Exchange) -> None:
+        state, now_s = self._state, self._state.clock.now_s()
+        try:
+            request = openai.parse_request(openai.Ask(f"job-{next(self._ids)}", exchange.path), exchange.body)
+        except BadRequestError as error:
+            return _error(exchange, error.status, error.message, param=error.param, code=error.code)
+        model = state.shelf.find(request.model)
+        if model is None:
+            return _error(
+                exchange,
+                404,
+                f"The model '{request.model[:128]}' is not served here.",
+                param="model",
+                code="model_not_found",
+            )
+        job = _job(request, model)
+        if state.leaving or not state.desk.admit(job, now_s):
+            state.metrics.refused.inc()
+            return self._refuse(exchange)
+        state.shelf.use(model)
+        try:
+            await self._work(exchange, request, model, job)
+        finally:
+            state.desk.leave(job.id, state.clock.now_s())
+            await state.shelf.release(model)
+            await self._turns.changed()
+        return None
+
+    def _refuse(self, exchange: Exchange) -> None:
+        load = self._state.desk.load(self._state.clock.now_s())
+        retry_after = str(max(1, ceil(load.wait_s))).encode()
+        why = "The node is leaving." if self._state.leaving else "The node is full."
+        body = openai.error_body(503, f"{why} Try again later or elsewhere.", code="node_full")
+        headers = ((b"retry-after", retry_after), (subjects.HEADER_LOAD, orca.encode_orca(load)))
+        exchange.reply(503, body, headers=headers)
+
+    async def _work(self, exchange: Exchange, request: Request, model: ShelvedModel, job: Job) -> None:
+        state, watch = self._state, Stopwatch(admitted_s=job.admitted_at_s)
+        try:
+            engine = await state.shelf.engine(model)
+            watch.model_ready_s = state.clock.now_s()
+            await self._turns.changed()
+            await self._turns.wait_for(job)
+            watch.started_s = state.clock.now_s()
+            watch.busy_at_start = state.desk.busy_slot_s(watch.started_s)
+            tail = await relay(state.relay_parts, exchange, job, engine, watch)
+        except (UpstreamError, IsochroneError) as error:
+            state.metrics.failed.inc()
+            state.log(f"{request.model}: {error}")
+            if exchange.started:
+                return exchange.abort()
+            return _error(exchange, 502, f"The engine failed: {error}", code="engine_failed")
+        state.desk.leave(job.id, watch.ended_s)
+        if tail is None:
+            state.metrics.failed.inc()
+            return None
+        timings = measure(request, watch, tail, state.desk.busy_slot_s(watch.ended_s))
+        model.speeds.learn(request, timings)
+        state.metrics.answered(request.model, timings)
+        return finish(state.relay_parts, exchange, timings)
+
+    # -- the rest ------------------------------------------------------------------------------------
+
+    async def _models(self, exchange: Exchange) -> None:
+        created = self._state.epoch // 1000
+        exchange.reply(200, openai.models_body((m.card.name, created) for m in self._state.shelf.models()))
+
+    async def _health(self, exchange: Exchange) -> None:
+        status = "leaving" if self._state.leaving else "ok"
+        exchange.reply(503 if self._state.leaving else 200, msgspec.json.encode({"status": status}))
+
+    async def _metrics(self, exchange: Exchange) -> None:
+        exchange.reply(200, self._state.metrics.exposition(self._state), "text/plain; version=0.0.4")
+
+    async def _ping(self, exchange: Exchange) -> None:
+        exchange.reply(204, b"")
+
+    async def _told(self, exchange: Exchange) -> None:
+        exchange.reply(200, msgspec.json.encode({"card": self._state.card(), "pulse": self._state.pulse()}))
+
+    async def _shelve(self, exchange: Exchange) -> None:
+        """`POST /isochrone/v1/models/NAME/load` or `.../unload`: for operators."""
+        name, _, verb = exchange.path.removeprefix(MODEL_PATH).rpartition("/")
+        model = self._state.shelf.find(name)
+        if model is None or verb not in ("load", "unload"):
+            return _error(exchange, 404, f"No model {name[:128]!r} here, or no such verb: load or unload it.")
+        if verb == "unload":
+            if not await self._state.shelf.unload(model):
+                return _error(exchange, 409, f"{name} is in use, or not loaded; nothing was changed.")
+        else:
+            try:
+                await self._state.shelf.engine(model)
+            except IsochroneError as error:
+                return _error(exchange, 502, str(error), code="engine_failed")
+        return exchange.reply(200, msgspec.json.encode({"model": name, "state": model.state}))
+
+
+def _job(request: Request, model: ShelvedModel) -> Job:
+    speeds = model.speeds
+    return Job(
+        id=request.id,
+        model=request.model,
+        prefill_s=speeds.prefill_s(request),
+        tpot_s=speeds.decode.at(1.0) / 1e3,
+        output_tokens=speeds.output_tokens(request),
+        output_tokens_max=request.output_tokens_max,
+    )
+
+
+def _error(
+    exchange: Exchange, status: int, message: str, *, param: str | None = None, code: str | None = None
+) -> None:
+    exchange.reply(status, openai.error_body(status, message, param=param, code=code))

@@ -1,0 +1,279 @@
+"""The shelf: the node's models, from absent to ready, within a memory budget."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from isochrone.model import ModelCard, ModelState
+from isochrone.nodes.inference.settings import ModelSpec
+from isochrone.nodes.inference.speeds import Speeds
+from isochrone.ports import Clock, Engine, EngineError, EngineHost, Store, StoredModel
+
+_READY_SOON_S = 0.05
+"""A load that takes longer than expected is always expected to end this soon."""
+
+_LOADED_OVER_WEIGHTS = 1.25
+"""Memory of a loaded model over the size of its weights, until it was measured (KV cache, buffers)."""
+
+
+@dataclass(slots=True)
+class ShelvedModel:
+    """One model of the node."""
+
+    card: ModelCard
+    spec: ModelSpec
+    state: ModelState
+    speeds: Speeds = field(default_factory=Speeds)
+    engine: Engine | None = None
+    loading: "asyncio.Task[Engine] | None" = None
+    load_started_s: float = 0.0
+    load_expected_s: float = 0.0
+    load_done: float = 0.0
+    users: int = 0
+    used_at_s: float = 0.0
+    memory_bytes: int = 0
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether it holds memory now, or is about to."""
+        return self.state in (ModelState.READY, ModelState.LOADING)
+
+
+@dataclass(frozen=True, slots=True)
+class ShelfParts:
+    """What a shelf works with.
+
+    Attributes:
+        host: starts engines.
+        store: where weights are kept; None for a host that does not load.
+        clock: the node's clock.
+        memory_bytes: budget for loaded models.
+        log: told what happens, in words.
+        changed: called when a model's state changed.
+    """
+
+    host: EngineHost
+    store: Store | None
+    clock: Clock
+    memory_bytes: int
+    log: Callable[[str], None]
+    changed: Callable[[], None]
+
+
+class Shelf:
+    """Loads and unloads models; one load at a time for each model, any number of waiters."""
+
+    def __init__(self, parts: ShelfParts) -> None:
+        self._host, self._store, self._clock = parts.host, parts.store, parts.clock
+        self._memory_bytes = parts.memory_bytes
+        self._log, self._changed = parts.log, parts.changed
+        self._models: dict[str, ShelvedModel] = {}
+        self._room = asyncio.Condition()
+
+    # -- what is there -------------------------------------------------------------------------------
+
+    async def open(self, specs: Iterable[ModelSpec]) -> None:
+        """Take stock. Raises EngineError when a running engine can't be asked what it serves."""
+        if not self._host.loads:
+            for card in await self._host.models():
+                await self._adopt(card)
+            return
+        for spec in specs:
+            stored = self._store.get(spec.name) if self._store else None
+            card = _card_of(stored) if stored else ModelCard(spec.name, spec.size_bytes)
+            state = ModelState.ON_DISK if stored else ModelState.ABSENT
+            self._models[spec.name] = ShelvedModel(card, spec, state)
+
+    async def _adopt(self, card: ModelCard) -> None:
+        engine = await self._host.start(card, None, lambda _done: None)
+        self._models[card.name] = ShelvedModel(card, ModelSpec(card.name), ModelState.READY, engine=engine)
+
+    def find(self, name: str) -> ShelvedModel | None:
+        """The model called `name`, or None when the node does not serve it."""
+        return self._models.get(name)
+
+    def models(self) -> tuple[ShelvedModel, ...]:
+        """All models of the node."""
+        return tuple(self._models.values())
+
+    def ready(self) -> frozenset[str]:
+        """Names of the models that answer now."""
+        return frozenset(n for n, m in self._models.items() if m.state is ModelState.READY)
+
+    @property
+    def memory_free_bytes(self) -> int:
+        """What is left of the budget."""
+        return max(0, self._memory_bytes - sum(m.memory_bytes for m in self._models.values()))
+
+    def ready_in_s(self, model: ShelvedModel) -> float:
+        """Expected seconds until `model` answers, were it asked for now."""
+        if model.state is ModelState.READY:
+            return 0.0
+        if model.state is ModelState.LOADING:
+            elapsed_s = self._clock.now_s() - model.load_started_s
+            return max(_READY_SOON_S, model.load_expected_s - elapsed_s)
+        load_s = model.speeds.load_s(model.card.size_bytes)
+        if model.state is ModelState.ABSENT:
+            load_s += model.speeds.fetch_s(model.card.size_bytes)
+        return load_s + self._eviction_s(model)
+
+    def _eviction_s(self, model: ShelvedModel) -> float:
+        """What evicting for `model` costs the network: half of what loading the victims again would take."""
+        missing = _needs_bytes(model) - self.memory_free_bytes
+        cost_s = 0.0
+        for victim in self._victims():
+            if missing <= 0:
+                break
+            missing -= victim.memory_bytes
+            cost_s += 0.5 * victim.speeds.load_s(victim.card.size_bytes)
+        return cost_s
+
+    # -- use -----------------------------------------------------------------------------------------
+
+    def use(self, model: ShelvedModel) -> None:
+        """Somebody needs `model` from now on: it is not evicted."""
+        model.users += 1
+        model.used_at_s = self._clock.now_s()
+
+    async def release(self, model: ShelvedModel) -> None:
+        """The one who needed it does not any more."""
+        model.users -= 1
+        model.used_at_s = self._clock.now_s()
+        if not model.users:
+            async with self._room:
+                self._room.notify_all()
+
+    async def engine(self, model: ShelvedModel) -> Engine:
+        """The engine that answers for `model`, loading it first when need be. Raises IsochroneError.
+
+        A cancelled waiter does not cancel the load: others may wait for it, and the next will.
+        """
+        if model.engine is not None and not model.engine.alive:
+            self._log(f"the engine of {model.card.name} ended by itself; it is loaded again when asked for")
+            await self._drop(model)
+        if model.engine is not None:
+            return model.engine
+        if model.loading is None:
+            self._begin_load(model)
+        assert model.loading is not None  # noqa: S101 - set in the line before
+        return await asyncio.shield(model.loading)
+
+    def _begin_load(self, model: ShelvedModel) -> None:
+        model.load_expected_s = self.ready_in_s(model)
+        model.state, model.load_started_s = ModelState.LOADING, self._clock.now_s()
+        model.loading = asyncio.create_task(self._load(model), name=f"load {model.card.name}")
+        model.loading.add_done_callback(_retrieve)
+        self._changed()
+
+    async def _load(self, model: ShelvedModel) -> Engine:
+        def progress(done: float) -> None:
+            model.load_done = done
+
+        model.load_done = 0.0
+        try:
+            weights = await self._weights(model)
+            await self._make_room(model)
+            started_s = self._clock.now_s()
+            engine = await self._host.start(model.card, weights.path, progress)
+        except BaseException:
+            model.memory_bytes = 0
+            model.state = ModelState.ON_DISK if self._on_disk(model) else ModelState.ABSENT
+            self._changed()
+            raise
+        finally:
+            model.loading = None
+        model.speeds.load.add(self._clock.now_s() - started_s)
+        model.engine, model.state = engine, ModelState.READY
+        model.memory_bytes = engine.memory_bytes or model.memory_bytes
+        model.used_at_s = self._clock.now_s()
+        self._log(f"{model.card.name} is ready after {model.used_at_s - model.load_started_s:.1f} s")
+        self._changed()
+        async with self._room:
+            self._room.notify_all()
+        return engine
+
+    def _on_disk(self, model: ShelvedModel) -> bool:
+        return self._store is not None and self._store.get(model.card.name) is not None
+
+    async def _weights(self, model: ShelvedModel) -> StoredModel:
+        if self._store is None:
+            raise EngineError(f"{model.card.name} can't be loaded: this node has no model store")
+        stored = self._store.get(model.card.name)
+        if stored is None:
+            if model.spec.source is None:
+                raise EngineError(f"{model.card.name} is not on disk and has no source to fetch it from")
+            stored = await self._store.pull(model.card.name, model.spec.source, lambda _done, _all: None)
+        model.card = replace(_card_of(stored), context_tokens=model.card.context_tokens)
+        return stored
+
+    # -- memory --------------------------------------------------------------------------------------
+
+    def _victims(self) -> list[ShelvedModel]:
+        """Models that may be evicted, least recently used first."""
+        idle = (m for m in self._models.values() if m.state is ModelState.READY and not m.users)
+        return sorted(idle, key=lambda m: m.used_at_s)
+
+    async def _make_room(self, model: ShelvedModel) -> None:
+        """Evict idle models until `model` fits, waiting for busy ones to become idle."""
+        needs = _needs_bytes(model)
+        if needs > self._memory_bytes:
+            raise EngineError(
+                f"{model.card.name} needs about {needs / 1e6:.0f} MB and the node's budget for models is "
+                f"{self._memory_bytes / 1e6:.0f} MB; raise it with --memory-mb"
+            )
+        async with self._room:
+            while self.memory_free_bytes < needs:
+                victims = self._victims()
+                if victims:
+                    self._log(f"unloading {victims[0].card.name} to make room for {model.card.name}")
+                    await self._drop(victims[0])
+                else:
+                    await self._room.wait()
+            model.memory_bytes = needs
+
+    async def unload(self, model: ShelvedModel) -> bool:
+        """Free the memory of `model` now; False when it is in use or was not loaded."""
+        if model.users or model.state is not ModelState.READY or not self._host.loads:
+            return False
+        await self._drop(model)
+        return True
+
+    async def unload_idle(self, idle_s: float) -> None:
+        """Unload every model that nobody used for `idle_s`."""
+        now_s = self._clock.now_s()
+        for victim in self._victims() if self._host.loads else ():
+            if now_s - victim.used_at_s >= idle_s:
+                self._log(f"unloading {victim.card.name}: unused for {now_s - victim.used_at_s:.0f} s")
+                await self._drop(victim)
+
+    async def _drop(self, model: ShelvedModel) -> None:
+        engine, model.engine = model.engine, None
+        model.state, model.load_done = ModelState.ON_DISK, 0.0
+        model.speeds.prefix.clear()
+        if engine is not None:
+            await engine.stop()
+        model.memory_bytes = 0
+        self._changed()
+
+    async def close(self) -> None:
+        """End every engine and every load."""
+        loads = [m.loading for m in self._models.values() if m.loading is not None]
+        for load in loads:
+            load.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        engines = [m.engine for m in self._models.values() if m.engine is not None]
+        await asyncio.gather(*(engine.stop() for engine in engines))
+
+
+def _card_of(stored: StoredModel) -> ModelCard:
+    return ModelCard(stored.name, stored.size_bytes, stored.sha256)
+
+
+def _needs_bytes(model: ShelvedModel) -> int:
+    return int(model.card.size_bytes * _LOADED_OVER_WEIGHTS)
+
+
+def _retrieve(load: "asyncio.Task[Engine]") -> None:
+    """Look at a load's error even when all who waited for it have gone: asyncio complains otherwise."""
+    if not load.cancelled():
+        load.exception()

@@ -1,0 +1,79 @@
+"""What the node has measured of its own models."""
+
+from dataclasses import dataclass, field
+
+from isochrone.fleet.learn import Average, Line
+from isochrone.fleet.prefix import PrefixMemory
+from isochrone.model import Request, Timings
+
+_MEMORY = 40.0
+_PRIOR_PREFILL_BASE_MS = 50.0
+_PRIOR_PREFILL_MS_PER_TOKEN = 5.0
+_PRIOR_TPOT_MS = 25.0
+_PRIOR_OUTPUT_TOKENS = 64.0
+_PRIOR_TOKENS_PER_BYTE = 0.25
+_PREFIX_BLOCKS_MAX = 8192
+_PRIOR_LOAD_S = 0.5
+_PRIOR_LOAD_BYTES_PER_S = 200e6
+_PRIOR_FETCH_BYTES_PER_S = 20e6
+
+
+@dataclass(slots=True)
+class Speeds:
+    """Learned speeds of one model on this node."""
+
+    prefill: Line = field(default_factory=lambda: Line(_MEMORY))
+    decode: Line = field(default_factory=lambda: Line(_MEMORY))
+    tokens: Line = field(default_factory=lambda: Line(_MEMORY))
+    output: Average = field(default_factory=lambda: Average(_MEMORY, _PRIOR_OUTPUT_TOKENS, 1.0))
+    load: Average = field(default_factory=lambda: Average(5.0))
+    prefix: PrefixMemory = field(default_factory=lambda: PrefixMemory(_PREFIX_BLOCKS_MAX))
+
+    def __post_init__(self) -> None:
+        self.prefill.expect(_PRIOR_PREFILL_BASE_MS, _PRIOR_PREFILL_MS_PER_TOKEN, (0.0, 256.0), 0.5)
+        self.decode.expect(_PRIOR_TPOT_MS, 0.0, (1.0, 4.0), 0.5)
+        self.tokens.expect(16.0, _PRIOR_TOKENS_PER_BYTE, (0.0, 1024.0), 0.5)
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything was measured yet."""
+        return self.prefill.count > 0
+
+    def learn(self, request: Request, timings: Timings) -> None:
+        """Fold in one answer."""
+        self.prefix.judge(round(self._cached_tokens(request)), timings.cached_tokens)
+        self.prefix.remember(request.blocks.hashes)
+        if timings.prefill_ms > 0:
+            self.prefill.add(max(0, timings.prompt_tokens - timings.cached_tokens), timings.prefill_ms)
+        if timings.output_tokens > 1 and timings.decode_ms > 0:
+            self.decode.add(timings.concurrency, timings.decode_ms / (timings.output_tokens - 1))
+        if timings.prompt_tokens > 0:
+            self.tokens.add(request.prompt_bytes, timings.prompt_tokens)
+        if timings.output_tokens > 0:
+            self.output.add(timings.output_tokens)
+
+    def prefill_s(self, request: Request) -> float:
+        """Expected time to first token once it has a slot."""
+        prompt_tokens = self.tokens.at(request.prompt_bytes)
+        return self.prefill.at(max(0.0, prompt_tokens - self._cached_tokens(request))) / 1e3
+
+    def _cached_tokens(self, request: Request) -> float:
+        cached_bytes = request.blocks.prefix_bytes(self.prefix)
+        return self.tokens.at(cached_bytes) if cached_bytes else 0.0
+
+    def output_tokens(self, request: Request) -> float:
+        """Expected length of the answer."""
+        if request.output_tokens_max is None:
+            return self.output.value
+        return min(self.output.value, request.output_tokens_max)
+
+    def load_s(self, size_bytes: int) -> float:
+        """Expected time to load the weights from disk."""
+        if self.load.weight:
+            return self.load.value
+        return _PRIOR_LOAD_S + size_bytes / _PRIOR_LOAD_BYTES_PER_S
+
+    @staticmethod
+    def fetch_s(size_bytes: int) -> float:
+        """Expected time to fetch the weights to disk."""
+        return size_bytes / _PRIOR_FETCH_BYTES_PER_S

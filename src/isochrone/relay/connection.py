@@ -1,0 +1,289 @@
+"""One connection of a server: its requests in turn, its clock, its end."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from isochrone.relay.alarm import Alarm
+from isochrone.relay.exchange import Exchange, Handler
+from isochrone.relay.head import CONTINUE, Refusal, reply_head
+from isochrone.relay.limits import ServerLimits
+from isochrone.relay.request_reader import Request, RequestReader, Stage
+
+_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
+
+
+@dataclass(slots=True)
+class Service:
+    """What all connections of a server share.
+
+    Attributes:
+        connections: those alive, and those gone whose handler still runs.
+        empty: set while there are none.
+        closing: no exchange is begun any more.
+    """
+
+    handler: Handler
+    limits: ServerLimits
+    error_body: Callable[[int, str], bytes]
+    on_crash: Callable[[BaseException], None]
+    connections: set["Connection"] = field(default_factory=set)
+    empty: asyncio.Event = field(default_factory=asyncio.Event)
+    closing: bool = False
+
+
+class Connection(asyncio.Protocol):
+    """Serves one client, one exchange at a time.
+
+    Reading goes on while an exchange runs, for that is how we learn that the client has gone; it pauses
+    only for a client that sends far ahead. The end of the client's side (EOF) counts as gone: a client
+    that half-closes and still reads can't be told from one that left, and work on nodes is dear.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._limits = service.limits
+        self._reader = RequestReader(service.limits)
+        self._transport: asyncio.Transport
+        self._alarm: Alarm
+        self._peer = ""
+        self._exchange: Exchange | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._awaited: Stage | None = None
+        self._ahead_bytes = 0
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._leaving = False
+        self._lost = False
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a client, or tell it that there are too many."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
+        self._alarm = Alarm(asyncio.get_running_loop(), self._on_alarm)
+        self._peer = _address(transport.get_extra_info("peername"))
+        crowded = len(self._service.connections) >= self._limits.connections_max
+        self._service.connections.add(self)
+        self._service.empty.clear()
+        if crowded or self._service.closing:
+            self._send_refusal(Refusal(503, "Too many connections."))
+            self._leave()
+        else:
+            self._advance()
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and begin what is whole."""
+        if self._leaving:
+            return
+        self._reader.feed(data)
+        if self._exchange is not None:
+            self._ahead_bytes += len(data)
+            if self._ahead_bytes > self._limits.read_ahead_bytes_max:
+                self._transport.pause_reading()
+        else:
+            self._advance()
+
+    def eof_received(self) -> None:
+        """The client has gone, or will not say more, which is taken for the same."""
+        if self._busy:
+            self._cut_now()
+        else:
+            self._leave()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the work that nobody waits for any more."""
+        self._lost = self._leaving = True
+        self._alarm.close()
+        self._writable.set()
+        if self._busy and self._task is not None:
+            self._task.cancel()
+        self._forget()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        self._writable.clear()
+        self._alarm.set(self._limits.write_s_max)
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._writable.set()
+        if not self._leaving:
+            self._alarm.clear()
+            self._advance()
+
+    # The exchange's side (ReplySink).
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the connection may take another request after this one."""
+        return not (self._service.closing or self._leaving)
+
+    def send(self, data: bytes) -> None:
+        """Send or buffer `data`; thrown away when the client has gone."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the buffer has room. Raises ConnectionResetError when the client has gone."""
+        if not self._writable.is_set():
+            await self._writable.wait()
+        if self._lost:
+            await asyncio.sleep(0)  # lets the cancellation through, which says it better
+            raise ConnectionResetError(f"{self._peer} has gone")
+
+    def reply_ended(self, *, keep_alive: bool) -> None:
+        """The last byte was sent."""
+        if not (keep_alive and self.persistent):
+            self._leave()
+
+    def cut(self, *, reset: bool) -> None:
+        """Close with the reply unfinished; `reset` where a plain end would pass for a whole body."""
+        if reset and not self._transport.is_closing():
+            self._transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL
+            )
+            self._transport.abort()
+        self._leave()
+
+    # The server's side.
+
+    def retire(self) -> None:
+        """Close now when idle, else after the exchange that runs."""
+        if self._exchange is None:
+            self._leave()
+
+    def drop(self) -> None:
+        """Cut the connection now and cancel the handler."""
+        if self._task is not None:
+            self._task.cancel()
+        self._cut_now()
+
+    # Inside.
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a reply is owed."""
+        return self._exchange is not None and not self._exchange.ended
+
+    def _advance(self) -> None:
+        """Begin the next exchange, or refuse, or wait for more; nothing while the last reply is stuck."""
+        if self._exchange is not None or self._leaving or not self._writable.is_set():
+            return
+        if self._reader.ready:
+            self._begin(self._reader.ready.popleft())
+        elif self._reader.refusal is not None:
+            self._refuse(self._reader.refusal)
+        else:
+            self._await_more()
+
+    def _await_more(self) -> None:
+        self._read_on()
+        if self._reader.continue_wanted:
+            self._reader.continue_wanted = False
+            self.send(CONTINUE)
+        if self._awaited is not self._reader.stage:
+            self._awaited = self._reader.stage
+            self._alarm.set(
+                {
+                    Stage.IDLE: self._limits.idle_s_max,
+                    Stage.HEAD: self._limits.head_s_max,
+                    Stage.BODY: self._limits.body_s_max,
+                }[self._awaited]
+            )
+
+    def _begin(self, request: Request) -> None:
+        self._alarm.clear()
+        self._awaited = None
+        if not self._reader.ready:
+            self._read_on()
+        self._exchange = Exchange(request, self._peer, self)
+        self._task = asyncio.get_running_loop().create_task(self._handle(self._exchange))
+        self._task.add_done_callback(self._on_handled)
+
+    async def _handle(self, exchange: Exchange) -> None:
+        await self._service.handler(exchange)
+        if not exchange.ended:
+            raise RuntimeError(f"the handler left {exchange.method} {exchange.path} without an end")
+
+    def _on_handled(self, task: asyncio.Task[None]) -> None:
+        """Make good what the handler left undone, and go on."""
+        exchange = cast(Exchange, self._exchange)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not (self._lost and isinstance(error, ConnectionError)):
+            self._service.on_crash(error)
+        if exchange.started or self._leaving:
+            exchange.abort()
+        elif not exchange.ended:
+            exchange.reply(500, self._service.error_body(500, "Something went wrong here."))
+        self._exchange = self._task = None
+        if self._lost:
+            self._forget()
+        elif self._service.closing:
+            self._leave()
+        else:
+            self._advance()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer, and throw away for a while what the client is still sending.
+
+        Closing at once would reset the connection under bytes on their way, and the client might lose
+        the reply that tells it why.
+        """
+        self._send_refusal(refusal)
+        self._leaving = True
+        self._alarm.set(self._limits.linger_s_max)
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+            self._read_on()
+
+    def _send_refusal(self, refusal: Refusal) -> None:
+        body = self._service.error_body(refusal.status, refusal.message)
+        framing = (
+            b"connection: close",
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+        )
+        self.send(reply_head(refusal.status, (), framing) + body)
+
+    def _leave(self) -> None:
+        """Close when what was written is sent, within `write_s_max`."""
+        self._leaving = True
+        if not self._lost:
+            self._alarm.set(self._limits.write_s_max)
+            self._transport.close()
+
+    def _cut_now(self) -> None:
+        """Close without sending the rest; `connection_lost` then cancels a handler that owes a reply."""
+        self._leaving = True
+        self._transport.abort()
+
+    def _read_on(self) -> None:
+        self._ahead_bytes = 0
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _on_alarm(self) -> None:
+        if self._leaving or not self._writable.is_set():
+            self._cut_now()
+        elif self._awaited is Stage.IDLE:
+            self._leave()
+        else:
+            self._refuse(Refusal(408, "The request took too long to arrive."))
+
+    def _forget(self) -> None:
+        if self._lost and self._task is None:
+            self._service.connections.discard(self)
+            if not self._service.connections:
+                self._service.empty.set()
+
+
+def _address(peername: object) -> str:
+    if not isinstance(peername, tuple):
+        return "unknown"
+    host, port = peername[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,171 @@
+"""One request and its reply, as a handler sees them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from isochrone.relay.head import Headers, chunk, has_body, last_chunk, reply_head, value
+from isochrone.relay.request_reader import Request
+
+
+class ReplySink(Protocol):
+    """Where the bytes of a reply go: the connection."""
+
+    @property
+    def persistent(self) -> bool:
+        """Whether the connection may take another request after this one."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send or buffer `data`; thrown away when the client has gone."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the buffer has room. Raises ConnectionResetError when the client has gone."""
+        ...
+
+    def reply_ended(self, *, keep_alive: bool) -> None:
+        """The last byte was sent."""
+        ...
+
+    def cut(self, *, reset: bool) -> None:
+        """Close with the reply unfinished; `reset` where a plain end would pass for a whole body."""
+        ...
+
+
+class Exchange:
+    """One request and its reply. Either `reply`, or `start`, any number of `write`s and `end`.
+
+    The relay frames the reply: headers of its own connection (`connection`, `content-length`,
+    `transfer-encoding` and their like) that are given to it are left out. A call out of order raises
+    RuntimeError; CR, LF or NUL in a header raises ValueError before anything is sent.
+
+    Attributes:
+        method: upper case.
+        path: the target without its query, percent signs not decoded.
+        query: what follows the `?`, or "".
+        headers: names in lower case.
+        body: the whole body, at most `ServerLimits.body_bytes_max`.
+        peer: `host:port` of the client.
+        wants_trailers: the client takes trailers; without that `end` leaves them out.
+    """
+
+    def __init__(self, request: Request, peer: str, sink: ReplySink) -> None:
+        self.method = request.method
+        self.path = request.path
+        self.query = request.query
+        self.headers = request.headers
+        self.body = request.body
+        self.peer = peer
+        self.wants_trailers = request.wants_trailers
+        self._http_1_0 = request.version == "1.0"
+        self._keep_alive = request.keep_alive
+        self._sink = sink
+        self._started = False
+        self._ended = False
+        self._chunked = False
+        self._bodiless = False
+        self._held = b""
+
+    @property
+    def started(self) -> bool:
+        """Whether the head is on its way."""
+        return self._started
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more can be sent: the reply is whole or was aborted."""
+        return self._ended
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the request's header `name` (lower case), or None."""
+        return value(self.headers, name)
+
+    def reply(
+        self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
+    ) -> None:
+        """Send a whole reply, with its length. To HEAD the same head goes without the body."""
+        self._expect(started=False)
+        framing = self._connection_lines()
+        if status >= 200 and status != 204:
+            framing += (b"content-length: %d" % len(body),)
+        if body:
+            framing += (b"content-type: " + content_type.encode("ascii"),)
+        head = reply_head(status, headers, framing)
+        self._started = True
+        self._finish(head + body if has_body(self.method, status) else head)
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Begin a streamed reply: chunked, or on HTTP/1.0 ended by the end of the connection.
+
+        The head leaves together with the first piece, or by itself when none is written in this turn of
+        the event loop.
+        """
+        self._expect(started=False)
+        self._bodiless = not has_body(self.method, status)
+        self._chunked = not self._http_1_0
+        if self._http_1_0:
+            self._keep_alive = False
+        framing = self._connection_lines()
+        if self._chunked and status >= 200 and status not in (204, 304):
+            framing += (b"transfer-encoding: chunked",)
+        self._held = reply_head(status, headers, framing)
+        self._started = True
+        asyncio.get_running_loop().call_soon(self._send_held)
+
+    async def write(self, data: bytes) -> None:
+        """Send one piece of the body; waits while the client reads more slowly than we write.
+
+        Raises ConnectionResetError when the client has gone (the handler is cancelled then anyway).
+        """
+        self._expect(started=True)
+        if data and not self._bodiless:
+            held, self._held = self._held, b""
+            self._sink.send(held + (chunk(data) if self._chunked else data))
+        await self._sink.drain()
+
+    def end(self, trailers: Headers = ()) -> None:
+        """End a streamed reply. Trailers go only to a client that wants them."""
+        self._expect(started=True)
+        last = b""
+        if self._chunked and not self._bodiless:
+            last = last_chunk(trailers if self.wants_trailers else ())
+        held, self._held = self._held, b""
+        self._finish(held + last)
+
+    def abort(self) -> None:
+        """Cut the connection, so that the client sees a truncated body. What was written still arrives.
+
+        Only on HTTP/1.0 it may not: there the connection is reset, since its end is the body's end.
+        """
+        if self._ended:
+            return
+        self._send_held()
+        self._ended = True
+        self._sink.cut(reset=self._started and not self._chunked)
+
+    def _send_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._sink.send(held)
+
+    def _finish(self, data: bytes) -> None:
+        self._ended = True
+        if data:
+            self._sink.send(data)
+        self._sink.reply_ended(keep_alive=self._keep_alive)
+
+    def _connection_lines(self) -> tuple[bytes, ...]:
+        self._keep_alive = self._keep_alive and self._sink.persistent
+        if not self._keep_alive:
+            return (b"connection: close",)
+        return (b"connection: keep-alive",) if self._http_1_0 else ()
+
+    def _expect(self, *, started: bool) -> None:
+        if self._ended or self._started != started:
+            state = "has ended" if self._ended else "was started" if self._started else "was not started"
+            raise RuntimeError(f"the reply to {self.method} {self.path} {state}")
+
+
+Handler = Callable[[Exchange], Awaitable[None]]
+"""Answers one exchange. Cancelled when the client goes before the reply has ended."""

@@ -1,0 +1,154 @@
+"""Heads of HTTP/1.1 messages: what may not pass, and how ours are written. Pure."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Names in lower case, values without white space around them, in order of arrival."""
+
+_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
+_FRAMING = frozenset(
+    (b"connection", b"content-length", b"expect", b"keep-alive", b"transfer-encoding", b"upgrade")
+)
+_TARGET = re.compile(  # path, absolute URL or `*`; printable ASCII, and no fragment
+    rb"(?:https?://[^/?#]+)? (/[^\0-\x20?#\x7f-\xff]*|\*|) (?:\?([^\0-\x20#\x7f-\xff]*))?",
+    re.IGNORECASE | re.VERBOSE,
+)
+LAST_CHUNK = b"0\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Refusal(Exception):  # noqa: N818 - it is one
+    """A request that is not to be served, with the status that says so.
+
+    Attributes:
+        status: HTTP status for the client.
+        message: one sentence for the person who wrote the client.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(status, message)
+        self.status = status
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class BodyFraming:
+    """How the end of a request's body is found.
+
+    Attributes:
+        length: its length in bytes; 0 when there is none, None when it is chunked.
+        expects_continue: the client sends it only when told to.
+    """
+
+    length: int | None
+    expects_continue: bool
+
+    @property
+    def header(self) -> bytes:
+        """The header line that frames such a body."""
+        if self.length is None:
+            return b"transfer-encoding: chunked"
+        return b"content-length: %d" % self.length
+
+
+def value(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of `name` (lower case), or None."""
+    for key, found in headers:
+        if key == name:
+            return found
+    return None
+
+
+def values(headers: Headers, name: bytes) -> list[bytes]:
+    """All values of `name` (lower case)."""
+    return [found for key, found in headers if key == name]
+
+
+def has_token(headers: Headers, name: bytes, token: bytes) -> bool:
+    """Whether the comma-separated list `name` holds `token` (lower case), parameters set aside."""
+    listed = b",".join(values(headers, name)).lower().split(b",")
+    return any(item.partition(b";")[0].strip() == token for item in listed)
+
+
+def body_framing(version: str, headers: Headers) -> BodyFraming:
+    """Check what decides where a request ends and raise Refusal on any doubt.
+
+    Two parsers that disagree about the end of a request let one client speak for another ("request
+    smuggling", RFC 9112 section 11.2). llhttp refuses a good part of it by itself; what is repeated here
+    must hold whatever it comes to tolerate.
+    """
+    if version not in ("1.0", "1.1"):
+        raise Refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+    hosts = values(headers, b"host")
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
+        raise Refusal(400, "A request needs exactly one Host header.")
+    lengths = values(headers, b"content-length")
+    codings = values(headers, b"transfer-encoding")
+    if codings and (lengths or version == "1.0" or [c.lower() for c in codings] != [b"chunked"]):
+        raise Refusal(400, "Transfer-Encoding must be `chunked` alone, on HTTP/1.1, without Content-Length.")
+    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+        raise Refusal(400, "Content-Length must be one decimal number.")
+    expectations = [e.lower() for e in values(headers, b"expect")]
+    if expectations not in ([], [b"100-continue"]):
+        raise Refusal(417, "The only expectation met here is `100-continue`.")
+    length = None if codings else int(lengths[0]) if lengths else 0
+    return BodyFraming(length, expects_continue=bool(expectations) and version == "1.1" and length != 0)
+
+
+def split_target(target: bytes) -> tuple[str, str]:
+    """(path, query) of a request's target, percent signs not decoded. Raises Refusal.
+
+    Takes `/path?query`, the absolute form that proxies get, and `*`.
+    """
+    found = _TARGET.fullmatch(target)
+    if found is None:
+        raise Refusal(400, "The request's target must be a path, in ASCII, percent-encoded.")
+    path, query = (part.decode("ascii") for part in found.groups(b""))
+    return path or "/", query
+
+
+def has_body(method: str, status: int) -> bool:
+    """Whether a reply with `status` to `method` may have a body."""
+    return method != "HEAD" and status >= 200 and status not in (204, 304)
+
+
+def without_framing(headers: Headers) -> Headers:
+    """`headers` less those that belong to one connection; the relay writes its own."""
+    return tuple(header for header in headers if header[0] not in _FRAMING)
+
+
+def reply_head(status: int, headers: Headers, framing: tuple[bytes, ...]) -> bytes:
+    """A reply's head. `framing` are whole lines that the relay adds. ValueError on CR, LF or NUL."""
+    reason = _REASONS.get(status, b"Unknown")
+    return _head(b"HTTP/1.1 %d %b" % (status, reason), without_framing(headers), framing)
+
+
+def request_head(method: str, target: str, host: str, headers: Headers, body_bytes: int) -> bytes:
+    """A request's head, with Host and Content-Length added. ValueError on CR, LF, NUL or non-ASCII."""
+    framing: tuple[bytes, ...] = ()
+    if value(headers, b"host") is None:
+        framing += (b"host: " + host.encode("ascii"),)
+    if body_bytes or method in ("POST", "PUT", "PATCH"):
+        framing += (b"content-length: %d" % body_bytes,)
+    return _head(f"{method} {target} HTTP/1.1".encode("ascii"), without_framing(headers), framing)
+
+
+def chunk(data: bytes) -> bytes:
+    """`data` (not empty) as one chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def last_chunk(trailers: Headers) -> bytes:
+    """The end of a chunked body. ValueError on CR, LF or NUL."""
+    return _head(b"0", trailers, ()) if trailers else LAST_CHUNK
+
+
+def _head(first_line: bytes, headers: Headers, framing: tuple[bytes, ...]) -> bytes:
+    lines = (first_line, *framing, *(name + b": " + held for name, held in headers))
+    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    # A line break inside a value would be a header, or a whole message, of somebody else's making.
+    if head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1 or b"\0" in head:
+        raise ValueError(f"a header holds CR, LF or NUL: {head!r}")
+    return head

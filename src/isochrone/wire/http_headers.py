@@ -1,0 +1,42 @@
+"""HTTP headers between hops."""
+
+from collections.abc import Iterable
+
+Headers = tuple[tuple[bytes, bytes], ...]
+"""Name and value of each; names in lower case."""
+
+_HOP_BY_HOP = frozenset(
+    (
+        b"connection",
+        b"content-length",
+        b"date",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"server",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+"""RFC 9110, section 7.6.1, with what each hop writes anew: length, date and server."""
+
+
+def end_to_end(headers: Headers, without: Iterable[bytes] = ()) -> Headers:
+    """`headers` that may be passed on: not hop by hop, not named by `connection`, not in `without`."""
+    named = {
+        token.strip().lower()
+        for name, value in headers
+        if name == b"connection"
+        for token in value.split(b",")
+    }
+    dropped = _HOP_BY_HOP | named | frozenset(without)
+    return tuple((name, value) for name, value in headers if name not in dropped)
+
+
+def bearer_token(authorization: bytes | None) -> str:
+    """The token of an `authorization: Bearer ...` header, "" when there is none."""
+    scheme, _, token = (authorization or b"").partition(b" ")
+    return token.strip().decode("latin-1") if scheme.lower() == b"bearer" else ""
