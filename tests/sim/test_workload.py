@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.ports import SettingError
-from isochrone.sim import Arrival, WorkloadSettings, generate
+from isochrone.sim import WorkloadSettings, generate
 
 SEEDS = st.integers(0, 2**32)
 SHORT = WorkloadSettings(
@@ -109,6 +109,8 @@ def test_an_endless_workload_is_drawn_as_it_is_read() -> None:
         {"duration_s": -1.0},
         {"count": -1},
         {"cv": -0.1},
+        {"cv": 11.0},
+        {"cv": float("nan")},
         {"clients": 0},
         {"client_zipf": float("inf")},
         {"prompt_tokens_median": 0},

@@ -27,6 +27,7 @@ _ANSWER_S_MAX = 1.0
 _PR_SET_PDEATHSIG = 1
 _TOKEN = re.compile(r"[!-~]{1,512}")
 _PORT_TAKEN = "address already in use"
+_LOG_PREFIX = re.compile(r"^\[\d+\] \S+ \S+ \[\w+\] ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ logfile_max_num: 2
             except OSError:
                 continue
             if lines:
-                return lines[-1][-300:].replace(self._token, "***")
+                return _LOG_PREFIX.sub("", lines[-1])[:300].replace(self._token, "***")
         return ""
 
 

@@ -1,15 +1,24 @@
-"""Which prompt blocks a node is believed to hold in its prefix cache.
+"""What of a prompt a node is believed to hold in its prefix cache, and how many tokens that saves.
 
-Nobody tells us how much a node's cache holds, so the bound is learned: a miss where a hit was believed means
-that we remember more than the node does, and shrinks it; a hit lets it grow again.
+Nobody tells us how much a node's cache holds, nor how well its engine finds what it holds: both are learned
+from the cached tokens that answers report. A miss where a hit was believed means that we remember more than
+the node does, and shrinks the memory; a hit lets it grow again.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-_CAPACITY_MIN = 16
+from isochrone.fleet.learn import Line
+from isochrone.model import PromptBlocks
+
+_CAPACITY_MIN = 64.0
 _SHRINK = 0.8
 _GROW = 1.02
+_MISS_SHARE = 0.5
+_PRIOR_TOKENS_PER_BYTE = 0.25
+_PRIOR_PREFIX_BYTES = (0.0, 1024.0)
+_LINE_MEMORY = 40.0
 
 
 class PrefixMemory(OrderedDict[int, None]):
@@ -32,16 +41,55 @@ class PrefixMemory(OrderedDict[int, None]):
             self.move_to_end(block)
         self._trim()
 
-    def judge(self, believed_tokens: int, cached_tokens: int) -> None:
-        """Learn from one answer: tokens believed to be cached, and tokens that were."""
-        if believed_tokens <= 0:
-            return
-        if cached_tokens < believed_tokens / 2:
-            self.capacity = max(_CAPACITY_MIN, _SHRINK * min(self.capacity, len(self)))
-        else:
-            self.capacity = min(float(self.blocks_max), _GROW * self.capacity + 1)
+    def missed(self) -> None:
+        """The node did not hold what we remember."""
+        self.capacity = max(_CAPACITY_MIN, _SHRINK * min(self.capacity, len(self)))
         self._trim()
+
+    def hit(self) -> None:
+        """The node held what we remember."""
+        self.capacity = min(float(self.blocks_max), _GROW * self.capacity + 1)
 
     def _trim(self) -> None:
         while len(self) > self.capacity:
             self.popitem(last=False)
+
+
+def _new_line() -> Line:
+    line = Line(_LINE_MEMORY)
+    line.expect(0.0, _PRIOR_TOKENS_PER_BYTE, _PRIOR_PREFIX_BYTES, 1.0)
+    return line
+
+
+@dataclass(slots=True)
+class PrefixCache:
+    """The prefix cache of one model on one node, as believed.
+
+    Attributes:
+        memory: the blocks it is believed to hold.
+        tokens: cached tokens over leading bytes held. The base is what every prompt shares (the chat
+            template); both are near 0 for an engine without a prefix cache.
+    """
+
+    memory: PrefixMemory
+    tokens: Line = field(default_factory=_new_line)
+
+    def expect(self, blocks: PromptBlocks) -> float:
+        """Tokens of this prompt that will be found in the cache."""
+        return self.tokens.at(blocks.prefix_bytes(self.memory)) if self.memory else 0.0
+
+    def learn(self, blocks: PromptBlocks, cached_tokens: int) -> None:
+        """Fold in one answer: the prompt, and how many of its tokens were found."""
+        warm, prefix_bytes = bool(self.memory), blocks.prefix_bytes(self.memory)
+        missed = prefix_bytes and cached_tokens < _MISS_SHARE * self.tokens.at(prefix_bytes)
+        if missed and self.memory.capacity > _CAPACITY_MIN:
+            self.memory.missed()
+        elif warm or cached_tokens:
+            if prefix_bytes:
+                self.memory.hit()
+            self.tokens.add(prefix_bytes, cached_tokens)
+        self.memory.remember(blocks.hashes or (0,))
+
+    def clear(self) -> None:
+        """The model left memory, and its cache with it. What was learned of the engine stays."""
+        self.memory.clear()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from math import exp
 
 from isochrone.fleet.learn import Average, Line
-from isochrone.fleet.prefix import PrefixMemory
+from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.fleet.settings import FleetSettings
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request
 
@@ -23,7 +23,7 @@ class Speed:
     heard_at_s: float
     prefill: Line = field(init=False)
     decode: Line = field(init=False)
-    prefix: PrefixMemory = field(init=False)
+    prefix: PrefixCache = field(init=False)
     bias: Average = field(init=False)
     error: Average = field(init=False)
     bias_at_s: float = 0.0
@@ -32,7 +32,7 @@ class Speed:
     def __post_init__(self) -> None:
         memory = self.settings.samples_memory
         self.prefill, self.decode = Line(memory), Line(memory)
-        self.prefix = PrefixMemory(self.settings.prefix_blocks_max)
+        self.prefix = PrefixCache(PrefixMemory(self.settings.prefix_blocks_max))
         self.bias, self.error = Average(memory / 4), Average(memory / 4)
 
     def hear(self, pulse: ModelPulse, now_s: float) -> None:
@@ -51,7 +51,6 @@ class Speed:
     def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
         self.answers += 1
-        self.prefix.remember(request.blocks.hashes)
         timings = outcome.timings
         if timings is not None:
             self._begin_from_claim()
@@ -61,7 +60,7 @@ class Speed:
             if timings.output_tokens > 1 and timings.decode_ms > 0:
                 tpot_ms = timings.decode_ms / (timings.output_tokens - 1)
                 self.decode.add(timings.concurrency, tpot_ms)
-            self.prefix.judge(estimate.cached_tokens, timings.cached_tokens)
+            self.prefix.learn(request.blocks, timings.cached_tokens)
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
             self._learn_error(estimate, outcome.ttft_ms, now_s)
 
@@ -70,13 +69,16 @@ class Speed:
         waiting = self.pulse.state is ModelState.LOADING
         elapsed_s = now_s - self.heard_at_s if waiting else 0.0
         base_ms, ms_per_token = self._prefill()
+        cached_base, cached_per_byte = self.prefix.tokens.fit()
         return ModelView(
             state=self.pulse.state,
             ready_in_s=max(0.0, self.pulse.ready_in_s - elapsed_s),
             prefill_base_ms=base_ms,
             prefill_ms_per_token=ms_per_token,
             tpot_ms=self.decode.at(concurrency) if self.decode.count else self.pulse.tpot_ms,
-            cached_prefix=self.prefix,
+            cached_prefix=self.prefix.memory,
+            cached_tokens_base=cached_base if self.prefix.memory else 0.0,
+            cached_tokens_per_byte=cached_per_byte,
             bias_ms=self._faded_bias_ms(now_s),
             error_ms=self.error.value,
             observations=self.answers,

@@ -17,6 +17,8 @@ class ModelView:
         prefill_ms_per_token: more time for each prompt token that is not cached.
         tpot_ms: time per output token at the node's present concurrency.
         cached_prefix: hashes of prompt blocks believed to be in the node's prefix cache.
+        cached_tokens_base: prompt tokens found in the cache whatever the prompt (the chat template).
+        cached_tokens_per_byte: more of them for each leading byte of the prompt in `cached_prefix`.
         bias_ms: by how much first tokens lately came later than predicted (negative: earlier).
         error_ms: lately usual absolute error of the predicted first token.
         observations: how many answers of ours stand behind these numbers.
@@ -28,6 +30,8 @@ class ModelView:
     prefill_ms_per_token: float = 0.0
     tpot_ms: float = 0.0
     cached_prefix: Mapping[int, None] = field(default_factory=dict)
+    cached_tokens_base: float = 0.0
+    cached_tokens_per_byte: float = 0.25
     bias_ms: float = 0.0
     error_ms: float = 0.0
     observations: int = 0

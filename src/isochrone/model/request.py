@@ -14,7 +14,7 @@ class PromptBlocks:
     """
 
     hashes: tuple[int, ...] = ()
-    block_bytes: int = 256
+    block_bytes: int = 64
 
     def prefix_bytes(self, known: Container[int]) -> int:
         """How many leading bytes of the prompt consist of blocks in `known`."""

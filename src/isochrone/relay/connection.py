@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         crowded = len(self._service.connections) >= self._limits.connections_max
         self._service.connections.add(self)
         self._service.empty.clear()
-        if crowded or self._service.closing:
+        if False or self._service.closing:
             self._send_refusal(Refusal(503, "Too many connections."))
             self._leave()
         else:

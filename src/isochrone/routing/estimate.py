@@ -42,7 +42,7 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     """When `node` would answer `request`, term by term. `node` must list the request's model."""
     model = node.models[request.model]
     prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
-    cached_tokens = _cached_tokens(view, request, model, prompt_tokens)
+    cached_tokens = _cached_tokens(request, model, prompt_tokens)
     output_tokens = _output_tokens(view, request)
 
     prefill_ms = (model.prefill_base_ms or PRIOR_PREFILL_BASE_MS) + (prompt_tokens - cached_tokens) * (
@@ -68,12 +68,10 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     )
 
 
-def _cached_tokens(view: FleetView, request: Request, model: ModelView, prompt_tokens: float) -> float:
+def _cached_tokens(request: Request, model: ModelView, prompt_tokens: float) -> float:
     """Prompt tokens in the node's prefix cache; the last token is always computed anew."""
-    cached_bytes = request.blocks.prefix_bytes(model.cached_prefix)
-    if not cached_bytes:
-        return 0.0
-    cached = view.prompt_tokens_base + view.prompt_tokens_per_byte * cached_bytes
+    prefix_bytes = request.blocks.prefix_bytes(model.cached_prefix)
+    cached = model.cached_tokens_base + model.cached_tokens_per_byte * prefix_bytes
     return max(0.0, min(cached, prompt_tokens - 1))
 
 

@@ -15,6 +15,10 @@ from itertools import accumulate
 from isochrone.ports import SettingError
 from isochrone.sim.words import sentences, words_for
 
+CV_MAX = 10.0
+_CV_NONE = 1e-3
+"""Gaps of less spread than this are made equal; the Gamma shape 1/cv² grows without end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
@@ -45,7 +49,8 @@ class WorkloadSettings:
         rate_per_s: mean number of requests a second.
         duration_s: no request comes after this; None for no end.
         count: no more requests than this; None for no end. One of the two must be given.
-        cv: coefficient of variation of the gaps: 0 for a metronome, 1 for Poisson, more for bursts.
+        cv: coefficient of variation of the gaps: 0 for a metronome, 1 for Poisson, more for bursts;
+            at most 10.
         clients: number of clients.
         client_zipf: exponent of the clients' shares; 0 for equal shares.
         models: names of models, most wanted first.
@@ -83,6 +88,8 @@ class WorkloadSettings:
             raise SettingError("A workload needs at least one name in models.")
         for name in ("rate_per_s", "duration_s"):
             _check(name, getattr(self, name), above=0)
+        if self.cv > CV_MAX:
+            raise SettingError(f"The workload's cv is {self.cv}; it must be at most {CV_MAX:g}.")
         for name in ("cv", "client_zipf", "model_zipf", "prompt_tokens_sigma", "output_tokens_sigma"):
             _check(name, getattr(self, name), least=0)
         for name in ("count", "prefix_tokens_mean"):
@@ -97,11 +104,10 @@ class WorkloadSettings:
 def generate(settings: WorkloadSettings, seed: int) -> Iterator[Arrival]:
     """The requests of `settings` in order of time. The same seed gives the same bytes.
 
-    Times, choices, lengths and words each have luck of their own: longer prompts leave the times as they were.
+    Times, choices, lengths and words each have their own luck: longer prompts leave the times as they were.
     """
     gaps, choices, lengths, words = (
-        random.Random(f"{seed}/{use}")  # noqa: S311 - a simulation, no secret
-        for use in ("gaps", "choices", "lengths", "words")
+        random.Random(f"{seed}/{use}") for use in ("gaps", "choices", "lengths", "words")
     )
     names = [f"client-{number}" for number in range(1, settings.clients + 1)]
     systems = {name: _system(settings, seed, name) for name in names}
@@ -132,7 +138,7 @@ def _times_s(settings: WorkloadSettings, luck: random.Random) -> Iterator[float]
 def _gap_s(settings: WorkloadSettings, luck: random.Random) -> float:
     """Gamma with shape 1/cv², which has that coefficient of variation."""
     mean_s = 1.0 / settings.rate_per_s
-    if settings.cv == 0:
+    if settings.cv < _CV_NONE:
         return mean_s
     shape = settings.cv**-2
     return luck.gammavariate(shape, mean_s / shape)
@@ -148,7 +154,7 @@ def _pick(names: Sequence[str], shares: Sequence[float], luck: random.Random) ->
 
 
 def _system(settings: WorkloadSettings, seed: int, client: str) -> str:
-    luck = random.Random(f"{seed}/{client}")  # noqa: S311 - a simulation, no secret
+    luck = random.Random(f"{seed}/{client}")
     return sentences(words_for(settings.prefix_tokens_mean * luck.uniform(0.5, 1.5)), luck)
 
 

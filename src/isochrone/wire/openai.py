@@ -17,9 +17,11 @@ CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
 MODELS_PATH = "/v1/models"
 
-BLOCK_BYTES = 256
+BLOCK_BYTES = 64
+"""About 16 tokens, the block size of engines' own prefix caches."""
+
 BLOCKS_MAX = 1024
-"""Prompt text beyond 256 KiB is not hashed: prefixes that long share their first blocks anyway."""
+"""Prompt text beyond 64 KiB is not hashed: it costs more than knowing its prefix saves."""
 
 _ERROR_TYPES = {
     400: "invalid_request_error",

@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.path in site.redirects:
             return self._empty(302, Location=site.redirects[self.path])
         if content is None:
-            return self._empty(404)
+            return self._empty(404, **{"X-Error-Code": "EntryNotFound"})  # as the hub says it
         offset = self._offset(len(content))
         self.send_response(206 if offset else 200)
         headers = {"Content-Length": str(len(content) - offset), **site.headers}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Average, Line
-from isochrone.fleet.prefix import PrefixMemory
+from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.model import Request, Timings
 
 _MEMORY = 40.0
@@ -27,7 +27,7 @@ class Speeds:
     tokens: Line = field(default_factory=lambda: Line(_MEMORY))
     output: Average = field(default_factory=lambda: Average(_MEMORY, _PRIOR_OUTPUT_TOKENS, 1.0))
     load: Average = field(default_factory=lambda: Average(5.0))
-    prefix: PrefixMemory = field(default_factory=lambda: PrefixMemory(_PREFIX_BLOCKS_MAX))
+    prefix: PrefixCache = field(default_factory=lambda: PrefixCache(PrefixMemory(_PREFIX_BLOCKS_MAX)))
 
     def __post_init__(self) -> None:
         self.prefill.expect(_PRIOR_PREFILL_BASE_MS, _PRIOR_PREFILL_MS_PER_TOKEN, (0.0, 256.0), 0.5)
@@ -41,8 +41,7 @@ class Speeds:
 
     def learn(self, request: Request, timings: Timings) -> None:
         """Fold in one answer."""
-        self.prefix.judge(round(self._cached_tokens(request)), timings.cached_tokens)
-        self.prefix.remember(request.blocks.hashes)
+        self.prefix.learn(request.blocks, timings.cached_tokens)
         if timings.prefill_ms > 0:
             self.prefill.add(max(0, timings.prompt_tokens - timings.cached_tokens), timings.prefill_ms)
         if timings.output_tokens > 1 and timings.decode_ms > 0:
@@ -55,11 +54,7 @@ class Speeds:
     def prefill_s(self, request: Request) -> float:
         """Expected time to first token once it has a slot."""
         prompt_tokens = self.tokens.at(request.prompt_bytes)
-        return self.prefill.at(max(0.0, prompt_tokens - self._cached_tokens(request))) / 1e3
-
-    def _cached_tokens(self, request: Request) -> float:
-        cached_bytes = request.blocks.prefix_bytes(self.prefix)
-        return self.tokens.at(cached_bytes) if cached_bytes else 0.0
+        return self.prefill.at(max(1.0, prompt_tokens - self.prefix.expect(request.blocks))) / 1e3
 
     def output_tokens(self, request: Request) -> float:
         """Expected length of the answer."""
