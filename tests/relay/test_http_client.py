@@ -78,7 +78,8 @@ async def test_request_bytes(upstream, client):
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h/", "//h/", "h:80", "http:///x", "http://h:x/", "http://h/a b", "http://h/\xe9", "http://[x/"]
+    "url",
+    ["ftp://h/", "//h/", "h:80", "http:///x", "http://h:x/", "http://h/a b", "http://h/\xe9", "http://[x/"],
 )
 async def test_bad_urls(client, url):
     assert "is no http or https URL" in await fails(client.request("GET", url))
@@ -127,7 +128,7 @@ async def test_chunked_reply_with_trailers_split_at_every_byte(upstream, client)
         ("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", b"", False),
     ],
 )
-async def test_ends_of_replies(upstream, client, method, reply, body, kept):
+async def test_ends_of_replies(upstream, client, method, reply, body, kept):  # noqa: PLR0917
     up = await upstream(always(reply))
     for nth in range(2):
         response = await soon(client.request(method, up.url))
@@ -171,20 +172,23 @@ async def test_what_is_no_reply(upstream, client, reply):
 
 async def test_endless_heads_are_refused(upstream, client_of):
     async def script(raw):
+        await raw.reader.readuntil(b"\r\n\r\n")
         while True:
             raw.send(b"HTTP/1.1 100 Continue\r\n\r\n" * 10)
             await raw.writer.drain()
 
     up = await upstream(script)
     told = await fails(client_of(head_bytes_max=1000).request("GET", up.url))
-    assert "is longer than 1000 bytes" in told or "broke off" in told
+    assert "is longer than 1000 bytes" in told
 
 
 @pytest.mark.parametrize("reply", [b"", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nx: y\r\n"])
 async def test_a_connection_that_ends_before_the_head(upstream, client, reply):
     up = await upstream(once(reply))
     told = await fails(client.request("GET", up.url))
-    assert told == f"127.0.0.1:{up.port} broke off " + ("in the middle of its reply" if reply else "before its reply")
+    assert told == f"127.0.0.1:{up.port} broke off " + (
+        "in the middle of its reply" if reply else "before its reply"
+    )
 
 
 @pytest.mark.parametrize(
@@ -200,9 +204,13 @@ async def test_a_truncated_body(upstream, client, reply):
     up = await upstream(once(reply))
     response = await soon(client.request("GET", up.url))
     got = []
-    with pytest.raises(UpstreamError, match="broke off in the middle of its reply"):
+
+    async def collect():
         async for piece in response:
             got.append(piece)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(UpstreamError, match="broke off in the middle of its reply"):
+        await soon(collect())
     assert b"".join(got) == b"ok"
     assert client.connections == 0
 
@@ -244,7 +252,9 @@ async def test_a_stale_connection_is_replaced_once(upstream, client):
         assert not response.reused
         assert await soon(response.read()) == b"ok"
     assert up.connections == 2
-    assert "in the middle of its reply" in await fails(client.request("GET", up.url))  # it had begun: no retry
+    assert "in the middle of its reply" in await fails(
+        client.request("GET", up.url)
+    )  # it had begun: no retry
     assert up.connections == 2
 
 
@@ -275,7 +285,7 @@ async def test_an_idle_connection_on_which_the_server_speaks_is_dropped(upstream
 
 async def test_idle_connections_are_bounded_in_number_and_time(upstream, client_of):
     up = await upstream(always(OK))
-    client = client_of(idle_per_origin_max=2, idle_s_max=0.03)
+    client = client_of(idle_per_origin_max=2, idle_s_max=0.1)
     responses = await asyncio.gather(*(client.request("GET", up.url) for _ in range(5)))
     for response in responses:
         assert await soon(response.read()) == b"ok"
@@ -358,23 +368,22 @@ async def stalling_until_eof(raw):
 
 
 async def test_a_slow_consumer_holds_back_the_server(upstream, client_of):
-    total, held_back = 12_000_000, asyncio.Event()
+    total = 12_000_000
 
     async def script(raw):
         await raw.reader.readuntil(b"\r\n\r\n")
         raw.send(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % total)
-        raw.writer.transport.set_write_buffer_limits(high=65536)
         for _ in range(total // 60_000):
             raw.send(b"x" * 60_000)
-            if raw.writer.transport.get_write_buffer_size() > 65536:
-                held_back.set()
             await raw.writer.drain()
         await raw.reader.read()
 
     up = await upstream(script)
     client = client_of(read_buffer_bytes_max=100_000)
     response = await soon(client.request("GET", up.url))
-    await soon(held_back.wait())
+    async with asyncio.timeout(PATIENCE_S):
+        while response._link._transport.is_reading():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
     most = got = 0
     async for piece in response:
         got += len(piece)

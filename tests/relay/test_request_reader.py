@@ -105,7 +105,12 @@ def test_upgrade_is_ignored_and_its_body_is_read_as_a_body(split, framing, body)
     get = b"GET /get HTTP/1.1\r\nhost: a\r\n" + upgrade + b"\r\n"
     reader = read(*split(get + post + get + SIZED))
     got = [(r.method, r.path, r.body) for r in reader.ready]
-    assert got == [("GET", "/get", b""), ("PUT", "/up", b"abc"), ("GET", "/get", b""), ("PUT", "/p%20q", b"hello")]
+    assert got == [
+        ("GET", "/get", b""),
+        ("PUT", "/up", b"abc"),
+        ("GET", "/get", b""),
+        ("PUT", "/p%20q", b"hello"),
+    ]
     assert reader.refusal is None
 
 

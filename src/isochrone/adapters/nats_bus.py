@@ -38,6 +38,7 @@ _LOOK_S = 1.0
 _SETTLE_S_MAX = 1.0
 _LEAVE_S_MAX = 0.8
 _REASONS_MAX = 4
+_YIELD_BYTES = 64 * 1024
 _SUBJECT = re.compile(r"(?:(?:\*|[^\s.*>]+)\.)*(?:\*|>|[^\s.*>]+)")
 _BUCKET = re.compile(r"[a-zA-Z0-9_-]+")
 _FAULTS = (nats.errors.Error, OSError, TimeoutError)
@@ -134,9 +135,11 @@ class NatsBus:
             return
         try:
             await client.publish(subject, payload)
+            if client.pending_data_size > _YIELD_BYTES:
+                await asyncio.sleep(0)  # let nats-py write: its `publish` never suspends
         except _FAULTS as error:
             self._dropped += 1
-            _log.warning("A message on %s was not sent: %s", subject, self._address.describe(error))
+            self._warn_once(f"A message on {subject} was not sent: {self._address.describe(error)}.")
 
     async def subscribe(self, subject: str, handler: Handler) -> None:
         """Have `handler` called for each message on `subject`, on this connection and all that follow.
@@ -180,11 +183,11 @@ class NatsBus:
                 try:
                     await self._open()
                 except BusError as error:
-                    self._tell_away(str(error))
+                    self._warn_once(str(error))
             else:
                 await self._watch(self._client)
             if self._client is None:
-                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))  # noqa: S311 - jitter, no secret
+                await asyncio.sleep(RETRY_S * random.uniform(0.5, 1.5))
 
     async def _open(self) -> None:
         """Connect once and subscribe to everything. Raises BusError."""
@@ -197,7 +200,7 @@ class NatsBus:
                     await self._attach(client, subject, handler)
                 self._client = client
                 undo.pop_all()
-        except (*_FAULTS, EOFError, ValueError) as error:  # the last two: it does not speak NATS
+        except Exception as error:  # whatever nats-py makes of a peer that speaks no NATS
             raise BusError(self._address.why_not(self._fault or error)) from error
         await _settle(client)
         self._told.clear()
@@ -229,7 +232,7 @@ class NatsBus:
                 async with asyncio.timeout(_LOOK_S):
                     await self._lost.wait()
         self._client = None
-        self._tell_away(f"Lost NATS at {self._place}; trying to come back.")
+        self._warn_once(f"Lost NATS at {self._place}; trying to come back.")
         self._tell(connected=False)
         await _leave(client)
 
@@ -260,8 +263,8 @@ class NatsBus:
             except Exception as error:  # noqa: BLE001 - a listener's bug must not end the connection
                 self._count_failure("A listener", error)
 
-    def _tell_away(self, text: str) -> None:
-        """Log each reason once an outage."""
+    def _warn_once(self, text: str) -> None:
+        """Log each text as a warning once, and a few of them, until the next connection."""
         again = text in self._told or len(self._told) >= _REASONS_MAX
         _log.log(logging.DEBUG if again else logging.WARNING, "%s", text)
         if not again:
@@ -269,13 +272,13 @@ class NatsBus:
 
     def _count_failure(self, who: str, error: Exception) -> None:
         self._handler_failures += 1
-        level = logging.ERROR if self._handler_failures == 1 else logging.DEBUG
-        _log.log(level, "%s failed: %s", who, self._address.describe(error), exc_info=level == logging.DEBUG)
+        if self._handler_failures == 1:
+            _log.error("%s failed; what follows is only counted.", who, exc_info=error)
 
 
 async def _leave(client: Client) -> None:
     """Close `client` in bounded time. What hangs beyond it ends when the server's socket does."""
-    with contextlib.suppress(*_FAULTS):
+    with contextlib.suppress(Exception):  # we are leaving: there is nobody to be told
         async with asyncio.timeout(_LEAVE_S_MAX):
             await client.close()
 

@@ -31,7 +31,7 @@ from isochrone.sim.workload import Arrival, WorkloadSettings, generate
 
 def demo(
     requests: Annotated[int, typer.Option(min=4, help="Requests for each policy and round.")] = 40,
-    rate_per_s: Annotated[float, typer.Option(min=0.05, help="Arrivals a second, open loop.")] = 0.8,
+    rate_per_s: Annotated[float, typer.Option(min=0.05, help="Arrivals a second, open loop.")] = 0.6,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds; each has every policy once, same seed.")] = 1,
     warmup: Annotated[int, typer.Option(min=0, help="Requests before, to learn from; not counted.")] = 12,
     seed: Annotated[int, typer.Option(help="Of arrivals and prompts.")] = 2026,
@@ -129,7 +129,16 @@ def _cold_nodes() -> tuple[str, ...]:
 
 
 def _settings(plan: Plan, count: int) -> WorkloadSettings:
-    return WorkloadSettings(rate_per_s=plan.rate_per_s, count=count, models=(plan.model,))
+    """Short chats: three engines share the cores of one machine, and are to be compared, not drowned."""
+    return WorkloadSettings(
+        rate_per_s=plan.rate_per_s,
+        count=count,
+        models=(plan.model,),
+        cv=1.2,
+        prompt_tokens_median=24,
+        output_tokens_median=16,
+        output_tokens_max=48,
+    )
 
 
 async def _open_loop(

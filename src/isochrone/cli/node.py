@@ -17,6 +17,7 @@ from isochrone.cli.shell import TOKEN_VARIABLE, log, network_token, run, taken, 
 from isochrone.cli.supervise import say_ready
 from isochrone.nodes.inference import Agent, ModelSpec, NodeSettings
 from isochrone.ports import EngineHost, MonotonicClock, SettingError, Store
+from isochrone.relay import Headers
 from isochrone.wire import WireError
 from isochrone.wire.nodes import check_node_name
 
@@ -112,7 +113,8 @@ def node(
         idle_unload_s=idle_unload_s or float("inf"),
         token=bus_address.token,
     )
-    run(_run_node(settings, engines, store, bus_address, engine_key))
+    headers = ((b"authorization", f"Bearer {engine_key}".encode()),) if engine_key else ()
+    run(_run_node(settings, engines, store, bus_address, headers))
 
 
 def _kind(engine: str, url: str) -> str:
@@ -136,10 +138,9 @@ def _node_name(name: str) -> str:
 
 
 async def _run_node(
-    settings: NodeSettings, engines: EngineHost, store: Store | None, address: BusAddress, engine_key: str
+    settings: NodeSettings, engines: EngineHost, store: Store | None, address: BusAddress, headers: Headers
 ) -> None:
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
-    headers = ((b"authorization", f"Bearer {engine_key}".encode()),) if engine_key else ()
     agent = Agent(
         settings,
         host=engines,

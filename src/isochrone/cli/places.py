@@ -38,7 +38,13 @@ class DemoNode:
 
 
 DEMO_NODES = (
-    DemoNode("near-busy", "alpha", "Belgium Central", "near, and busy with users of its own", neighbours=5),
+    DemoNode(
+        "near-busy",
+        "alpha",
+        "Belgium Central",
+        "near, and busy with users of its own",
+        neighbours=3,
+    ),
     DemoNode(
         "near-cold",
         "bravo",

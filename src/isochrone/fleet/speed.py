@@ -6,7 +6,7 @@ from math import exp
 from isochrone.fleet.learn import Average, Line
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.fleet.settings import FleetSettings
-from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request
+from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
 _PRIOR_CONCURRENCY = (1.0, 4.0)
@@ -33,7 +33,7 @@ class Speed:
         memory = self.settings.samples_memory
         self.prefill, self.decode = Line(memory), Line(memory)
         self.prefix = PrefixCache(PrefixMemory(self.settings.prefix_blocks_max))
-        self.bias, self.error = Average(memory / 4), Average(memory / 4)
+        self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
 
     def hear(self, pulse: ModelPulse, now_s: float) -> None:
         """Fold in what the node says; a model that left memory took its prefix cache along."""
@@ -62,7 +62,9 @@ class Speed:
                 self.decode.add(timings.concurrency, tpot_ms)
             self.prefix.learn(request.blocks, timings.cached_tokens)
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
-            self._learn_error(estimate, outcome.ttft_ms, now_s)
+            self.error.add(abs(outcome.ttft_ms - estimate.ttft_ms))
+            if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
+                self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
 
     def view(self, concurrency: float, now_s: float) -> ModelView:
         """The belief as routing reads it, for a request that would be the `concurrency`-th in work."""
@@ -102,13 +104,18 @@ class Speed:
             return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
         return self.prefill.fit()
 
-    def _learn_error(self, estimate: Estimate, ttft_ms: float, now_s: float) -> None:
-        error_ms = ttft_ms - estimate.ttft_ms
-        self.error.add(abs(error_ms))
-        if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
-            self.bias.value = self._faded_bias_ms(now_s)
-            self.bias.add(estimate.bias_ms + error_ms)
-            self.bias_at_s = now_s
+    def _learn_bias(self, estimate: Estimate, ttft_ms: float, timings: Timings | None, now_s: float) -> None:
+        """Learn what no other term explains, with what is known now of the others.
+
+        Measured against the speeds as just learned, not as once predicted: an error that the speeds will not
+        repeat must not be corrected twice. A node that claims to be faster than it is shows here.
+        """
+        prefill_ms = estimate.prefill_ms
+        if timings is not None and self.prefill.count:
+            prefill_ms = self.prefill.at(max(0, timings.prompt_tokens - timings.cached_tokens))
+        self.bias.value = self._faded_bias_ms(now_s)
+        self.bias.add(ttft_ms - estimate.rtt_ms - estimate.wait_ms - prefill_ms)
+        self.bias_at_s = now_s
 
     def _faded_bias_ms(self, now_s: float) -> float:
         return self.bias.value * exp(-(now_s - self.bias_at_s) / self.settings.bias_memory_s)

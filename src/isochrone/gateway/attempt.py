@@ -13,6 +13,7 @@ from isochrone.wire import WireError
 from isochrone.wire.http_headers import end_to_end
 from isochrone.wire.nodes import decode_load
 from isochrone.wire.orca import decode_orca
+from isochrone.wire.sse import split_done
 from isochrone.wire.subjects import HEADER_LOAD, HEADER_NODE, TRAILER_LOAD, TRAILER_TIMINGS
 from isochrone.wire.timings import decode_timings
 
@@ -111,19 +112,22 @@ class Attempter:
             (HEADER_NODE, route.node.encode()),
             *route.reply_headers,
         )
+        done = b""
         async for data in response:
             if attempt.first_byte_s is None:
                 attempt.first_byte_s = self.clock.now_s()
                 arriving.silence.answer_began()
                 exchange.start(response.status, headers)
             arriving.silence.heard()
-            await exchange.write(data)
+            now, done = split_done(data)
+            await exchange.write(now)
         if attempt.first_byte_s is None:
             attempt.first_byte_s = self.clock.now_s()
             exchange.start(response.status, headers)
         self._read_trailers(route.node, response, attempt)
-        exchange.end()
         attempt.end(OutcomeKind.ANSWERED)
+        await exchange.write(done)
+        exchange.end()
 
     def _read_trailers(self, node: str, response: Response, attempt: Attempt) -> None:
         trailers = dict(response.trailers)

@@ -12,7 +12,7 @@ class Estimate:
         wait_ms: until a slot is free.
         cold_ms: until the model is ready: 0 when it is.
         prefill_ms: prompt processing to the first token, cached prefix taken off.
-        bias_ms: learned error of our own predictions for this node and model.
+        bias_ms: what first tokens on this node lately took beyond all other terms.
         decode_ms: the tokens after the first.
         uncertainty_ms: usual error of the prediction, grown with the age of the node's state.
         prompt_tokens: prompt length in tokens, estimated.
@@ -35,9 +35,8 @@ class Estimate:
 
     @property
     def ttft_ms(self) -> float:
-        """Predicted time to first token, never below 0."""
-        terms = self.rtt_ms + self.wait_ms + self.cold_ms + self.prefill_ms + self.bias_ms
-        return max(0.0, terms)
+        """Predicted time to first token. What was learned corrects the prefill, never more than all of it."""
+        return self.rtt_ms + self.wait_ms + self.cold_ms + max(0.0, self.prefill_ms + self.bias_ms)
 
     @property
     def total_ms(self) -> float:

@@ -19,7 +19,7 @@ class ModelView:
         cached_prefix: hashes of prompt blocks believed to be in the node's prefix cache.
         cached_tokens_base: prompt tokens found in the cache whatever the prompt (the chat template).
         cached_tokens_per_byte: more of them for each leading byte of the prompt in `cached_prefix`.
-        bias_ms: by how much first tokens lately came later than predicted (negative: earlier).
+        bias_ms: what first tokens lately took beyond round trip, wait and prefill (negative: less).
         error_ms: lately usual absolute error of the predicted first token.
         observations: how many answers of ours stand behind these numbers.
     """

@@ -39,8 +39,9 @@ class Connection(asyncio.Protocol):
     """Serves one client, one exchange at a time.
 
     Reading goes on while an exchange runs, for that is how we learn that the client has gone; it pauses
-    only for a client that sends far ahead. The end of the client's side (EOF) counts as gone: a client
-    that half-closes and still reads can't be told from one that left, and work on nodes is dear.
+    only for a client that sends far ahead, whose going is then noticed late. The end of the client's side
+    (EOF) counts as gone: a client that half-closes and still reads can't be told from one that left, and
+    work on nodes is dear.
     """
 
     def __init__(self, service: Service) -> None:
@@ -70,7 +71,7 @@ class Connection(asyncio.Protocol):
         crowded = len(self._service.connections) >= self._limits.connections_max
         self._service.connections.add(self)
         self._service.empty.clear()
-        if False or self._service.closing:
+        if crowded or self._service.closing:
             self._send_refusal(Refusal(503, "Too many connections."))
             self._leave()
         else:
@@ -81,7 +82,7 @@ class Connection(asyncio.Protocol):
         if self._leaving:
             return
         self._reader.feed(data)
-        if self._exchange is not None:
+        if self._exchange is not None or not self._writable.is_set():
             self._ahead_bytes += len(data)
             if self._ahead_bytes > self._limits.read_ahead_bytes_max:
                 self._transport.pause_reading()
@@ -213,20 +214,20 @@ class Connection(asyncio.Protocol):
     def _on_handled(self, task: asyncio.Task[None]) -> None:
         """Make good what the handler left undone, and go on."""
         exchange = cast(Exchange, self._exchange)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not (self._lost and isinstance(error, ConnectionError)):
-            self._service.on_crash(error)
+        self._exchange = self._task = None
         if exchange.started or self._leaving:
             exchange.abort()
         elif not exchange.ended:
             exchange.reply(500, self._service.error_body(500, "Something went wrong here."))
-        self._exchange = self._task = None
         if self._lost:
             self._forget()
         elif self._service.closing:
             self._leave()
         else:
             self._advance()
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not (self._lost and isinstance(error, ConnectionError)):
+            self._service.on_crash(error)  # last: it may raise itself
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer, and throw away for a while what the client is still sending.

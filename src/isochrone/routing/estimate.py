@@ -1,6 +1,6 @@
 """The time model: when would this node answer this request?
 
-    ttft  = rtt + wait + cold + prefill_base + prefill_per_token * (prompt - cached) + bias
+    ttft  = rtt + wait + cold + max(0, prefill_base + prefill_per_token * (prompt - cached) + bias)
     total = ttft + tpot * (output - 1)
     score = ttft + beta * tpot * (output - 1) + kappa * uncertainty
 
@@ -52,7 +52,7 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     uncertainty_ms = model.error_ms + weights.uncertainty_ms_per_s * node.age_s
     beta = weights.beta_stream if request.stream else weights.beta_whole
 
-    ttft_ms = node.rtt_ms + node.wait_s * 1e3 + model.ready_in_s * 1e3 + prefill_ms + model.bias_ms
+    ttft_ms = node.rtt_ms + (node.wait_s + model.ready_in_s) * 1e3 + max(0.0, prefill_ms + model.bias_ms)
     return Estimate(
         rtt_ms=node.rtt_ms,
         wait_ms=node.wait_s * 1e3,
@@ -64,7 +64,7 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
         prompt_tokens=round(prompt_tokens),
         cached_tokens=round(cached_tokens),
         output_tokens=round(output_tokens),
-        score_ms=max(0.0, ttft_ms) + beta * decode_ms + weights.kappa * uncertainty_ms,
+        score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import psutil
+
 
 @dataclass
 class FakeEngine:
@@ -47,5 +49,10 @@ class Handler(BaseHTTPRequestHandler):
 async def until(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
     """Poll for what happens in another process; fails at the deadline."""
     async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - no event crosses the process boundary
+        while not condition():  # noqa: ASYNC110 - no event crosses the process boundary
+            await asyncio.sleep(0.01)
+
+
+def workers() -> list[psutil.Process]:
+    """The engines that are children of ours."""
+    return [child for child in psutil.Process().children() if "llama_worker" in " ".join(child.cmdline())]

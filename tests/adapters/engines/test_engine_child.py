@@ -6,6 +6,13 @@ import pytest
 
 from isochrone.adapters.engines.child import Child
 
+DEAF = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("up", flush=True)
+signal.pause()
+"""
+
 
 async def run(code: str) -> tuple[Child, str]:
     child = await Child.start([sys.executable, "-c", code])
@@ -39,8 +46,7 @@ async def test_how_it_ended_is_told_in_words(code: str, ending: str) -> None:
 
 
 async def test_a_child_that_heeds_nothing_is_ended_by_force() -> None:
-    deaf = "import signal,time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
-    child = await Child.start([sys.executable, "-c", deaf])
+    child = await Child.start([sys.executable, "-c", DEAF])
     assert await child.first_line() == "up"
     assert child.alive
     await child.end(grace_s=0.05)

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from engine_server import until
+from engine_server import until, workers
 
 from isochrone.adapters.engines import LlamaCppHost, LlamaCppSettings, OpenAIHost
 from isochrone.model import ModelCard
@@ -61,11 +61,11 @@ async def test_weights_that_can_not_be_loaded_give_the_engines_own_words(
     weights: Path, tmp_path: Path, content: bytes | None, told: str
 ) -> None:
     broken = tmp_path / "broken.gguf"
-    with weights.open("rb") as whole:  # noqa: ASYNC230 - one read
+    with weights.open("rb") as whole:
         broken.write_bytes(content if content is not None else whole.read(30_000_000))
     with pytest.raises(EngineError, match=told):
         await LlamaCppHost().start(CARD, broken, lambda _: None)
-    assert psutil.Process().children() == []
+    assert workers() == []
 
 
 @pytest.mark.e2e
@@ -83,18 +83,18 @@ async def test_a_start_that_is_cancelled_leaves_no_child(weights: Path) -> None:
     begun = asyncio.Event()
     start = asyncio.create_task(LlamaCppHost().start(CARD, weights, lambda _: begun.set()))
     await begun.wait()
-    assert psutil.Process().children()
+    assert workers()
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    assert psutil.Process().children() == []
+    assert workers() == []
 
 
 @pytest.mark.e2e
 async def test_a_load_that_takes_too_long_is_given_up(weights: Path) -> None:
     with pytest.raises(EngineError, match=r"did not load smollm2-135m within 0\.05 s"):
         await LlamaCppHost(LlamaCppSettings(load_s_max=0.05)).start(CARD, weights, lambda _: None)
-    assert psutil.Process().children() == []
+    assert workers() == []
 
 
 @pytest.mark.e2e
@@ -116,28 +116,25 @@ from isochrone.adapters.engines import LlamaCppHost
 from isochrone.model import ModelCard
 
 async def main():
-    engine = await LlamaCppHost().start(ModelCard("m"), Path(sys.argv[1]), lambda _: say())
+    def say(fraction):
+        print("loading", fraction, flush=True)
+    engine = await LlamaCppHost().start(ModelCard("m"), Path(sys.argv[1]), say)
+    print("loaded", flush=True)
     await asyncio.Event().wait()
-
-said = []
-def say():
-    if not said:
-        said.append(print("begun", flush=True))
 
 asyncio.run(main())
 """
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("loaded", [True, False])
-async def test_an_engine_dies_with_its_parent_while_loading_and_after(weights: Path, *, loaded: bool) -> None:
+@pytest.mark.parametrize("when", [b"loading 0.0\n", b"loaded\n"])
+async def test_an_engine_dies_with_its_parent_while_loading_and_after(weights: Path, when: bytes) -> None:
     argv = [sys.executable, "-c", PARENT, str(weights)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as parent:  # noqa: ASYNC220 - killed below
         assert parent.stdout is not None
-        await asyncio.to_thread(parent.stdout.readline)
+        while await asyncio.to_thread(parent.stdout.readline) != when:
+            assert parent.poll() is None
         (worker,) = psutil.Process(parent.pid).children()
-        if loaded:
-            await until(lambda: bool(worker.net_connections()))
         parent.kill()
     await until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import psutil
+
 from isochrone.adapters.storage import ModelStore
 
 WEIGHTS = b"GGUF" + bytes(range(256)) * 12_288  # 3 MiB
@@ -103,6 +105,12 @@ def left(store: ModelStore) -> list[str]:
     folders = (store.root / name for name in ("blobs", "names", "tmp"))
     found = (path for folder in folders for path in folder.rglob("*"))
     return sorted(str(path.relative_to(store.root)) for path in found)
+
+
+def downloaders() -> list[psutil.Process]:
+    """The downloads that are children of ours."""
+    lines = ((child, " ".join(child.cmdline())) for child in psutil.Process().children())
+    return [child for child, line in lines if "pip download" in line or "hub_worker" in line]
 
 
 def nothing(done_bytes: int, total_bytes: int | None) -> None:

@@ -4,9 +4,8 @@ import asyncio
 import hashlib
 import threading
 
-import psutil
 import pytest
-from storage_site import WEIGHTS, Site, left, nothing
+from storage_site import WEIGHTS, Site, downloaders, left, nothing
 
 from isochrone.adapters.storage import ModelStore
 from isochrone.ports import StoreError
@@ -59,5 +58,5 @@ async def test_a_cancelled_pull_ends_the_download(store: ModelStore, hub: Site) 
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
-    assert psutil.Process().children() == []
+    assert downloaders() == []
     assert store.list() == ()

