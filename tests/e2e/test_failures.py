@@ -38,9 +38,7 @@ def ask_apart(cluster: Cluster, **how: Any) -> "Future[httpx.Response]":
 
 
 def working_node(cluster: Cluster, *names: str) -> str:
-    return until(
-        "a node works", lambda: next((n for n in names if cluster.node(n)["own_in_flight"]), None)
-    )
+    return until("a node works", lambda: next((n for n in names if cluster.node(n)["own_in_flight"]), None))
 
 
 def test_killed_node_loses_no_request_that_has_no_token_yet(empty_cluster: Cluster) -> None:

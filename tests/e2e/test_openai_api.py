@@ -100,7 +100,10 @@ def test_twenty_at_once_all_answer(cluster: Cluster, client: openai.OpenAI) -> N
 
 def test_leaving_client_frees_the_slot(cluster: Cluster, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
-        model=MODEL, messages=[{"role": "user", "content": "Count to a thousand."}], max_tokens=1500, stream=True
+        model=MODEL,
+        messages=[{"role": "user", "content": "Count to a thousand."}],
+        max_tokens=1500,
+        stream=True,
     )
     next(iter(stream))
     assert sum(cluster.load(name)["running"] for name in "ab") == 1
@@ -126,7 +129,12 @@ BAD_BODIES: dict[str, tuple[str, bytes, str | None, str | None]] = {
     "no model": ("chat/completions", b'{"messages": []}', "model", "missing_required_parameter"),
     "model of wrong type": ("chat/completions", b'{"model": 1}', "model", "invalid_type"),
     "no messages": ("chat/completions", b'{"model": "m"}', "messages", "missing_required_parameter"),
-    "messages of wrong type": ("chat/completions", b'{"model": "m", "messages": "x"}', "messages", "invalid_type"),
+    "messages of wrong type": (
+        "chat/completions",
+        b'{"model": "m", "messages": "x"}',
+        "messages",
+        "invalid_type",
+    ),
     "no role": (
         "chat/completions",
         b'{"model": "m", "messages": [{"content": "x"}]}',

@@ -35,6 +35,7 @@ INBOX_BYTES_MAX = 16 * 1024 * 1024
 BUCKET_BYTES_MAX = 64 * 1024 * 1024
 
 _LOOK_S = 1.0
+_CANCEL_AGAIN_S = 0.1
 _SETTLE_S_MAX = 1.0
 _LEAVE_S_MAX = 0.8
 _REASONS_MAX = 4
@@ -170,8 +171,7 @@ class NatsBus:
     async def close(self) -> None:
         """Send what is still to be sent and leave, within two seconds."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.wait([self._keeper])
+            await _end(self._keeper)
         client, self._client = self._client, None
         if client is not None:
             await _leave(client)
@@ -274,6 +274,13 @@ class NatsBus:
         self._handler_failures += 1
         if self._handler_failures == 1:
             _log.error("%s failed; what follows is only counted.", who, exc_info=error)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel `task` until it ends: nats-py swallows a cancellation that meets a refused connection."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN_S)
 
 
 async def _leave(client: Client) -> None:

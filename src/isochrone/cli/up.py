@@ -7,7 +7,7 @@ import secrets
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import msgspec
@@ -31,10 +31,12 @@ from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNod
 from isochrone.cli.shell import TOKEN_VARIABLE, run, taken, until_signal
 from isochrone.cli.supervise import Child, Program
 from isochrone.cli.wan import LinkPlan
+from isochrone.dashboard import STATUS_PATH
 from isochrone.ports import IsochroneError, SettingError
 from isochrone.routing import CATALOGUE
 
 _READY_S_MAX = 120.0
+_LOOK_S = 0.1
 _NATS = "nats"
 
 
@@ -124,11 +126,13 @@ class Network:
         programs += [self._node_program(node, ports) for node in self._nodes]
         gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
         self._gateway_url = str(gateway.facts["url"])
-        await self._until_ready(say)
+        say("waiting for the nodes to join and to load their models")
+        await self._until(self._all_ready)
         for node in self._nodes:
             if node.neighbours:
                 say(f"letting {node.name} have users of its own")
                 await self._child(self._neighbour_program(node))
+        await self._until(self._all_busy)
 
     async def _child(self, program: Program) -> Child:
         child = Child(program, self._state_dir / "logs", self._tell)
@@ -177,25 +181,27 @@ class Network:
         arguments = ("neighbour", url, "--model", DEMO_MODEL, "--users", str(node.neighbours))
         return Program(f"neighbours-of-{node.name}", arguments, self._environment())
 
-    async def _until_ready(self, say: Callable[[str], None]) -> None:
-        """Wait until the gateway sees every node, and every preloaded model as ready."""
-        wanted = {(node.name, DEMO_MODEL) for node in self._nodes if node.preload}
+    def _all_ready(self, nodes: dict[str, Any]) -> bool:
+        """Whether the gateway knows every node, and every preloaded model as ready."""
+        return all(
+            node.name in nodes and (not node.preload or nodes[node.name]["models"][0]["state"] == "ready")
+            for node in self._nodes
+        )
+
+    def _all_busy(self, nodes: dict[str, Any]) -> bool:
+        """Whether the gateway has heard of the users of the nodes that have some."""
+        return all(nodes[node.name]["running"] > 0 for node in self._nodes if node.neighbours)
+
+    async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
+        """Wait until `condition` holds of the gateway's view of the nodes, by name."""
         async with httpx.AsyncClient() as client:
             try:
                 async with asyncio.timeout(_READY_S_MAX):
                     while True:
-                        status = (await client.get(f"{self._gateway_url}/isochrone/v1/status")).json()
-                        known = {node["node"] for node in status["nodes"]}
-                        ready = {
-                            (node["node"], model["model"])
-                            for node in status["nodes"]
-                            for model in node["models"]
-                            if model["state"] == "ready"
-                        }
-                        if wanted <= ready and {node.name for node in self._nodes} <= known:
+                        status = (await client.get(f"{self._gateway_url}{STATUS_PATH}")).json()
+                        if condition({node["node"]: node for node in status["nodes"]}):
                             return
-                        say(f"{len(known)} of {len(self._nodes)} nodes known, {len(ready)} models loaded")
-                        await asyncio.sleep(0.1)
+                        await asyncio.sleep(_LOOK_S)
             except TimeoutError:
                 raise IsochroneError(
                     f"the network was not ready within {_READY_S_MAX:.0f} s; see {self._state_dir / 'logs'}"

@@ -1,0 +1,198 @@
+"""Our own work on a node counts from the dispatch to the end, whatever the end, and never twice."""
+
+import pytest
+from fleet_nouns import IDLE, MODEL, a_card, a_dispatch, a_pulse, a_request, an_outcome, joined, seen
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+
+from isochrone.fleet import FleetSettings, LoadReported, PulseReceived, Tick
+from isochrone.fleet.learn import Flow
+from isochrone.fleet.ledger import Ledger
+from isochrone.model import Load, OutcomeKind, Request
+
+BUSY = Load(1, running=1, wait_s=2.0, backlog_s=2.0)
+
+
+def test_the_next_view_waits_for_what_was_just_sent():
+    fleet = joined(rtt_ms=10.0)
+    assert seen(fleet, 1.0).wait_s == 0.0
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    assert seen(fleet, 1.0).wait_s == pytest.approx(3.0)
+    assert seen(fleet, 1.0).own_in_flight == 1
+    assert fleet.in_flight == 1
+
+
+@pytest.mark.parametrize("kind", OutcomeKind)
+def test_every_end_releases(kind):
+    fleet = joined(rtt_ms=10.0)
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    fleet.step(an_outcome(a_request(), kind=kind), 1.0)
+    assert (fleet.in_flight, seen(fleet, 1.0).own_in_flight, seen(fleet, 1.0).wait_s) == (0, 0, 0.0)
+
+
+def test_ends_that_were_never_begun_or_came_twice_change_nothing():
+    fleet = joined("a", "b")
+    fleet.step(an_outcome(a_request()), 1.0)
+    fleet.step(an_outcome(a_request(), node="stranger", kind=OutcomeKind.FAILED), 1.0)
+    fleet.step(a_dispatch(a_request()), 1.0)
+    for _ in range(5):
+        assert fleet.step(an_outcome(a_request(), kind=OutcomeKind.FAILED), 1.0) == ()
+    assert fleet.in_flight == 0
+    assert seen(fleet, 1.0).unavailable is None
+
+
+def test_an_end_told_twice_does_not_lose_the_retry_elsewhere():
+    """One request, two attempts: the first one's end must never release the second."""
+    fleet = joined("a", "b")
+    fleet.step(a_dispatch(a_request(), "a"), 1.0)
+    fleet.step(an_outcome(a_request(), "a", OutcomeKind.FAILED), 1.0)
+    fleet.step(a_dispatch(a_request(), "b"), 1.0)
+    fleet.step(an_outcome(a_request(), "a", OutcomeKind.FAILED), 1.1)
+    assert (fleet.in_flight, seen(fleet, 1.1, "b").own_in_flight) == (1, 1)
+    fleet.step(an_outcome(a_request(), "b"), 2.0)
+    assert (fleet.in_flight, seen(fleet, 2.0, "b").own_in_flight) == (0, 0)
+
+
+def test_a_dispatch_to_a_stranger_leaves_nothing_open():
+    fleet = joined()
+    fleet.step(a_dispatch(a_request(), "stranger"), 1.0)
+    assert fleet.in_flight == 0
+    fleet.step(an_outcome(a_request(), "stranger"), 2.0)
+
+
+def test_an_end_after_the_node_was_forgotten_is_still_an_end():
+    fleet = joined(settings=FleetSettings(forget_s=10.0))
+    fleet.step(a_dispatch(a_request()), 1.0)
+    fleet.step(Tick(), 20.0)
+    assert fleet.belief("a") is None
+    fleet.step(an_outcome(a_request(), kind=OutcomeKind.SILENT), 21.0)
+    assert fleet.in_flight == 0
+
+
+@pytest.mark.parametrize(("sent_at_s", "counts"), [(9.0, 0), (9.94, 0), (9.96, 1), (10.0, 1), (10.5, 1)])
+def test_a_report_does_not_know_what_was_sent_less_than_a_round_trip_before(sent_at_s, counts):
+    ledger = Ledger(Flow(10.0))
+    ledger.reserve("r", 5.0, sent_at_s)
+    assert ledger.unseen(reported_at_s=10.0, rtt_s=0.05, now_s=10.5)[0] == counts
+
+
+def test_a_report_that_knows_of_our_work_takes_its_place():
+    fleet = joined(rtt_ms=10.0)
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    fleet.step(LoadReported("a", BUSY), 2.0)
+    assert seen(fleet, 2.0).wait_s == pytest.approx(2.0)
+    assert seen(fleet, 2.5).wait_s == pytest.approx(1.5)
+    assert seen(fleet, 2.0).own_in_flight == 1
+
+
+def test_work_that_has_surely_begun_drains():
+    ledger = Ledger(Flow(10.0))
+    ledger.reserve("r", 3.0, 1.0)
+    assert ledger.unseen(1.0, 0.1, 1.0) == (1, 3.0)
+    assert ledger.unseen(1.0, 0.1, 1.05) == (1, 3.0)
+    assert ledger.unseen(1.0, 0.1, 2.05) == (1, pytest.approx(2.0))
+    assert ledger.unseen(1.0, 0.1, 99.0) == (1, 0.0)
+
+
+def test_release_tells_whether_it_was_open():
+    ledger = Ledger(Flow(10.0))
+    ledger.reserve("r", 3.0, 1.0)
+    assert [ledger.release("r"), ledger.release("r"), ledger.release("x")] == [True, False, False]
+
+
+def test_our_own_flow_is_not_taken_for_that_of_others():
+    """The node reports all inflow; what is ours is in the ledger already and must not slow draining."""
+    alone, crowded = joined(rtt_ms=10.0), joined(rtt_ms=10.0)
+    load = Load(1, running=1, wait_s=4.0, backlog_s=4.0, inflow=0.5)
+    for fleet in (alone, crowded):
+        fleet.step(LoadReported("a", load), 10.0)
+    alone.step(a_dispatch(a_request(), service_s=5.0), 9.9)
+    alone.step(an_outcome(a_request()), 10.0)
+    assert seen(alone, 11.0).wait_s == pytest.approx(3.0, abs=0.06)
+    assert seen(crowded, 11.0).wait_s == pytest.approx(3.5)
+
+
+class Books(RuleBasedStateMachine):
+    """Any history of dispatches, ends (also of strangers, also twice), pulses, deaths: the books balance."""
+
+    nodes = st.sampled_from(("a", "b", "c"))
+    open_attempts = Bundle("open_attempts")
+    ended_attempts = Bundle("ended_attempts")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fleet = joined("a", "b", "c", settings=FleetSettings(silent_s=3.0, forget_s=8.0))
+        self.now_s = 0.0
+        self.seq = 1
+        self.number = 0
+        self.open: dict[str, str] = {}
+        self.told: list[tuple[Request, str]] = []
+
+    @rule(seconds=st.floats(0.0, 4.0))
+    def wait(self, seconds):
+        self.now_s += seconds
+        self.fleet.step(Tick(), self.now_s)
+
+    @rule(node=nodes, reborn=st.booleans())
+    def hear(self, node, reborn):
+        self.seq += 1
+        epoch = self.seq if reborn else 1
+        self.fleet.step(PulseReceived(a_pulse(node, self.seq, epoch=epoch)), self.now_s)
+        self.fleet.step(a_card(node), self.now_s)
+
+    @rule(node=nodes, load=st.sampled_from((IDLE, BUSY)))
+    def report(self, node, load):
+        self.fleet.step(LoadReported(node, load), self.now_s)
+
+    def send(self, request, node):
+        self.fleet.step(a_dispatch(request, node), self.now_s)
+        if self.fleet.belief(node) is not None:
+            assert seen(self.fleet, self.now_s, node).own_in_flight >= 1
+            self.open[request.id] = node
+        return request, node
+
+    @rule(target=open_attempts, node=nodes)
+    def dispatch(self, node):
+        self.number += 1
+        return self.send(a_request(self.number), node)
+
+    @rule(target=ended_attempts, attempt=consumes(open_attempts), kind=st.sampled_from(OutcomeKind))
+    def finish(self, attempt, kind):
+        request, node = attempt
+        self.fleet.step(an_outcome(request, node, kind), self.now_s)
+        self.open.pop(request.id, None)
+        self.told.append(attempt)
+        return attempt
+
+    @rule(target=open_attempts, attempt=consumes(ended_attempts), node=nodes)
+    def retry(self, attempt, node):
+        return self.send(attempt[0], node)
+
+    @precondition(lambda self: self.told)
+    @rule(data=st.data(), kind=st.sampled_from(OutcomeKind))
+    def tell_an_end_once_more(self, data, kind):
+        request, node = data.draw(st.sampled_from(self.told))
+        if self.open.get(request.id) != node:
+            self.fleet.step(an_outcome(request, node, kind), self.now_s)
+
+    @rule(node=nodes, kind=st.sampled_from(OutcomeKind))
+    def end_what_never_began(self, node, kind):
+        self.fleet.step(an_outcome(a_request(999_999), node, kind), self.now_s)
+
+    @invariant()
+    def nothing_is_impossible(self):
+        assert self.fleet.in_flight == len(self.open)
+        for view in self.fleet.view(MODEL, self.now_s).nodes:
+            assert view.wait_s >= 0
+            assert view.own_in_flight <= sum(node == view.node for node in self.open.values())
+
+    @precondition(lambda self: not self.open)
+    @invariant()
+    def books_balance_when_all_has_ended(self):
+        assert self.fleet.in_flight == 0
+        assert all(not belief.ledger.open for belief in self.fleet.beliefs())
+
+
+TestBooks = Books.TestCase
+TestBooks.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)

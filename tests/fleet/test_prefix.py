@@ -1,0 +1,116 @@
+"""What a node's prefix cache is believed to hold: bounded, learned, nothing where there is none."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isochrone.fleet.prefix import PrefixCache, PrefixMemory
+from isochrone.model import PromptBlocks
+
+TOKENS_PER_BYTE = 0.25
+
+
+def prompt(name: int, blocks: int = 16) -> PromptBlocks:
+    """A prompt that shares no block with one of another name."""
+    return PromptBlocks(tuple(range(name * 10_000, name * 10_000 + blocks)))
+
+
+@given(st.lists(st.lists(st.integers(0, 500), max_size=120), max_size=8), st.lists(st.booleans(), max_size=8))
+@settings(deadline=None, max_examples=50)
+def test_memory_is_bounded_whatever_comes(prompts, judgements):
+    memory = PrefixMemory(100)
+    for blocks, hit in zip(prompts, [*judgements, *[True] * 8], strict=False):
+        memory.remember(blocks)
+        (memory.hit if hit else memory.missed)()
+        assert len(memory) <= memory.capacity <= 100
+
+
+def test_what_was_used_last_is_kept():
+    memory = PrefixMemory(100)
+    memory.remember(range(100))
+    memory.remember(range(10))
+    memory.remember(range(1000, 1050))
+    assert set(range(10)) | set(range(1000, 1050)) <= memory.keys()
+    assert len(memory) == 100
+
+
+def test_of_a_prompt_longer_than_the_memory_the_beginning_is_kept():
+    """A prefix is found from its first block on: the tail without the head is worth nothing."""
+    memory, blocks = PrefixMemory(100), prompt(1, blocks=150)
+    memory.remember(blocks.hashes)
+    assert blocks.prefix_bytes(memory) == 100 * 64
+
+
+def test_a_miss_shrinks_and_a_hit_lets_grow():
+    memory = PrefixMemory(1000)
+    memory.remember(range(500))
+    memory.missed()
+    assert len(memory) == memory.capacity == 400
+    for _ in range(20):
+        memory.missed()
+    assert memory.capacity == 64
+    memory.hit()
+    assert memory.capacity > 64
+    for _ in range(500):
+        memory.hit()
+    assert memory.capacity == 1000
+
+
+def test_nothing_is_expected_of_a_cold_cache():
+    cache = PrefixCache(PrefixMemory(1000))
+    assert cache.expect(prompt(1)) == 0.0
+
+
+def test_a_known_prefix_is_expected_by_its_tokens():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1), 0)
+    assert cache.expect(prompt(1)) == pytest.approx(16 * 64 * TOKENS_PER_BYTE, rel=0.1)
+    assert cache.expect(prompt(2)) == pytest.approx(0.0, abs=10)
+
+
+@pytest.mark.parametrize("template_tokens", [0, 24, 300])
+def test_the_templates_tokens_are_learned(template_tokens):
+    """Every prompt shares the chat template: once anything is cached, so are its tokens."""
+    cache = PrefixCache(PrefixMemory(8192))
+    cache.learn(prompt(0), 0)
+    for name in range(1, 200):
+        cache.learn(prompt(name), template_tokens)
+        cache.learn(prompt(name), template_tokens + 16 * 64 * TOKENS_PER_BYTE)
+    assert cache.expect(prompt(999)) == pytest.approx(template_tokens, abs=5)
+    assert cache.expect(prompt(199)) == pytest.approx(template_tokens + 256, rel=0.05)
+
+
+@pytest.mark.parametrize("blocks", [0, 4, 16, 200])
+def test_of_an_engine_without_a_cache_nothing_is_expected_in_the_end(blocks):
+    cache = PrefixCache(PrefixMemory(8192))
+    for _ in range(150):
+        cache.learn(prompt(1, blocks), 0)
+    assert cache.expect(prompt(1, blocks)) < 0.05 * (blocks * 64 * TOKENS_PER_BYTE + 16)
+
+
+def test_a_small_cache_is_found_out():
+    """A node that holds the last two prompts is not believed to hold the last hundred."""
+    cache, held = PrefixCache(PrefixMemory(8192)), []
+    for at in range(600):
+        name = at % 20 if at % 2 else 10_000 + at // 4
+        cache.learn(prompt(name), 256 if name in held else 0)
+        held = [*held, name][-2:]
+    assert len(cache.memory) <= 20 * 16
+
+
+def test_a_miss_is_never_taken_for_a_hit():
+    memory = PrefixMemory(8192)
+    memory.capacity = 64.0
+    cache = PrefixCache(memory)
+    cache.learn(prompt(1), 0)
+    cache.learn(prompt(1), 0)
+    assert memory.capacity == 64.0
+
+
+def test_clearing_forgets_the_blocks_and_keeps_what_was_learned():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1), 0)
+    before = cache.tokens.fit()
+    cache.clear()
+    assert cache.expect(prompt(1)) == 0.0
+    assert cache.tokens.fit() == before

@@ -1,0 +1,200 @@
+"""The time model: each term alone, and the sum."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_node, a_view
+
+from isochrone.model import ModelState, ModelView, NodeView, PromptBlocks, Request
+from isochrone.routing.estimate import (
+    PRIOR_PREFILL_BASE_MS,
+    PRIOR_PREFILL_MS_PER_TOKEN,
+    PRIOR_TPOT_MS,
+    EstimateWeights,
+    estimate,
+)
+
+WEIGHTS = EstimateWeights()
+PREFIXED = replace(A_REQUEST, blocks=PromptBlocks((1, 2, 3), block_bytes=64))
+
+
+def told(node=None, request=A_REQUEST, view=None, weights=WEIGHTS):
+    return estimate(view or a_view(), request, node or a_node(), weights)
+
+
+def test_every_term_in_its_unit():
+    model = replace(A_MODEL, ready_in_s=0.25, bias_ms=7.0, error_ms=12.0)
+    got = told(a_node(model=model, wait_s=1.5, age_s=2.0))
+    assert (got.rtt_ms, got.wait_ms, got.cold_ms, got.bias_ms) == (30.0, 1500.0, 250.0, 7.0)
+    assert got.prompt_tokens == 8 + 400 / 4
+    assert got.prefill_ms == 20 + 2 * 108
+    assert got.decode_ms == 10 * (51 - 1)
+    assert got.uncertainty_ms == 12 + 2 * WEIGHTS.uncertainty_ms_per_s
+    assert got.ttft_ms == pytest.approx(30 + 1500 + 250 + 236 + 7)
+    assert got.total_ms == pytest.approx(got.ttft_ms + 500)
+    assert got.service_s == pytest.approx(0.736)
+
+
+def test_cached_tokens_are_taken_off_the_prefill():
+    got = told(request=PREFIXED)
+    assert got.cached_tokens == 128 / 4
+    assert got.prefill_ms == 20 + 2 * (108 - 32)
+
+
+def test_the_last_token_is_always_computed():
+    model = replace(A_MODEL, cached_tokens_base=1e6)
+    assert told(a_node(model=model)).prefill_ms == 20 + 2 * 1
+    assert told(a_node(model=model)).cached_tokens == 107
+
+
+def test_rounding_does_not_cache_the_whole_prompt():
+    model = replace(A_MODEL, cached_tokens_base=9.0)
+    got = told(a_node(model=model), view=a_view(prompt_tokens_base=2.5, prompt_tokens_per_byte=0.0))
+    assert got.cached_tokens < got.prompt_tokens
+
+
+def test_later_tokens_weigh_less_in_a_stream():
+    whole, stream = told(), told(request=replace(A_REQUEST, stream=True))
+    assert whole.total_ms == stream.total_ms
+    assert whole.score_ms == pytest.approx(whole.ttft_ms + WEIGHTS.beta_whole * 500)
+    assert stream.score_ms == pytest.approx(stream.ttft_ms + WEIGHTS.beta_stream * 500)
+
+
+def test_a_reader_minds_the_first_token_and_a_waiter_the_last():
+    near_slow = a_node("near", replace(A_MODEL, tpot_ms=20.0), rtt_ms=1.0)
+    far_fast = a_node("far", replace(A_MODEL, tpot_ms=5.0), rtt_ms=300.0)
+    stream = replace(A_REQUEST, stream=True)
+    assert told(near_slow, stream).score_ms < told(far_fast, stream).score_ms
+    assert told(near_slow).score_ms > told(far_fast).score_ms
+
+
+def test_uncertainty_costs_by_kappa():
+    model = replace(A_MODEL, error_ms=100.0)
+    for kappa in (0.0, 0.5):
+        got = told(a_node(model=model), weights=replace(WEIGHTS, kappa=kappa))
+        assert got.score_ms == pytest.approx(got.total_ms + kappa * 100)
+
+
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 51), (10, 10), (1, 1), (500, 51)])
+def test_the_answer_is_no_longer_than_the_client_allows(limit, tokens):
+    got = told(request=replace(A_REQUEST, output_tokens_max=limit))
+    assert got.output_tokens == tokens
+    assert got.decode_ms == 10 * (tokens - 1)
+
+
+def test_a_node_of_which_nothing_is_known_has_prior_speeds():
+    got = told(a_node(model=ModelView(ModelState.READY)))
+    assert got.prefill_ms == PRIOR_PREFILL_BASE_MS + PRIOR_PREFILL_MS_PER_TOKEN * 108
+    assert got.decode_ms == PRIOR_TPOT_MS * 50
+
+
+def test_a_learned_zero_is_no_unknown():
+    """A line through the origin, or a flat one, is what was measured: no prior may come in its place."""
+    through_origin = replace(A_MODEL, prefill_base_ms=0.0)
+    assert told(a_node(model=through_origin)).prefill_ms == 2 * 108
+    flat = replace(A_MODEL, prefill_ms_per_token=0.0)
+    assert told(a_node(model=flat)).prefill_ms == 20
+
+
+def ms(most: float = 1e5) -> st.SearchStrategy[float]:
+    return st.floats(0.0, most, allow_nan=False)
+
+
+@st.composite
+def worlds(draw):
+    """(view, request, node), anything possible in it."""
+    model = ModelView(
+        ModelState.READY,
+        ready_in_s=draw(ms(100)),
+        prefill_base_ms=draw(ms()),
+        prefill_ms_per_token=draw(ms(100)),
+        tpot_ms=draw(ms(1000)),
+        cached_prefix=dict.fromkeys(range(draw(st.integers(0, 6)))),
+        cached_tokens_base=draw(ms(50)),
+        cached_tokens_per_byte=draw(ms(1)),
+        bias_ms=draw(st.floats(-1e5, 1e5)),
+        error_ms=draw(ms()),
+        observations=draw(st.integers(0, 3)),
+    )
+    node = NodeView(
+        "a", "u", rtt_ms=draw(ms()), wait_s=draw(ms(1e3)), age_s=draw(ms(100)), models={MODEL: model}
+    )
+    request = Request(
+        "r",
+        MODEL,
+        prompt_bytes=draw(st.integers(0, 10_000)),
+        blocks=PromptBlocks(tuple(range(draw(st.integers(0, 6))))),
+        output_tokens_max=draw(st.none() | st.integers(1, 1000)),
+        stream=draw(st.booleans()),
+    )
+    view = a_view(prompt_tokens_base=draw(ms(100)), output_tokens_mean=draw(ms(1000)))
+    return replace(view, prompt_tokens_per_byte=draw(ms(1))), request, node
+
+
+def with_model(node: NodeView, **changes) -> NodeView:
+    return replace(node, models={MODEL: replace(node.models[MODEL], **changes)})
+
+
+@given(worlds())
+@settings(deadline=None)
+def test_no_estimate_is_impossible(world):
+    view, request, node = world
+    got = estimate(view, request, node, WEIGHTS)
+    assert got.ttft_ms >= 0
+    assert min(got.wait_ms, got.cold_ms, got.prefill_ms, got.decode_ms, got.uncertainty_ms) >= 0
+    assert got.total_ms >= got.ttft_ms
+    assert got.score_ms >= got.ttft_ms - 1e-6  # the same terms, added in another order
+    assert got.output_tokens >= 1
+    assert got.cached_tokens >= 0
+    assert got.cached_tokens < max(1, got.prompt_tokens)
+
+
+@given(worlds(), ms(), st.sampled_from(["rtt_ms", "wait_s", "age_s"]))
+@settings(deadline=None)
+def test_more_of_what_delays_is_never_sooner(world, more, term):
+    view, request, node = world
+    later = replace(node, **{term: getattr(node, term) + more})
+    before, after = (estimate(view, request, n, WEIGHTS) for n in (node, later))
+    assert after.score_ms >= before.score_ms
+    assert after.ttft_ms >= before.ttft_ms
+
+
+@given(
+    worlds(),
+    ms(),
+    st.sampled_from(
+        ["ready_in_s", "prefill_base_ms", "prefill_ms_per_token", "tpot_ms", "error_ms", "bias_ms"]
+    ),
+)
+@settings(deadline=None)
+def test_a_slower_model_is_never_sooner(world, more, term):
+    view, request, node = world
+    node = with_model(node, prefill_base_ms=1.0, prefill_ms_per_token=1.0, tpot_ms=1.0)
+    later = with_model(node, **{term: getattr(node.models[MODEL], term) + more})
+    before, after = (estimate(view, request, n, WEIGHTS) for n in (node, later))
+    assert after.score_ms >= before.score_ms
+    assert after.total_ms >= before.total_ms
+
+
+@given(worlds(), st.integers(0, 6), ms(50))
+@settings(deadline=None)
+def test_more_cached_is_never_later(world, blocks, base):
+    view, request, node = world
+    model = node.models[MODEL]
+    warmer = with_model(
+        node,
+        cached_prefix=model.cached_prefix | dict.fromkeys(range(blocks)),
+        cached_tokens_base=model.cached_tokens_base + base,
+    )
+    before, after = (estimate(view, request, n, WEIGHTS) for n in (node, warmer))
+    assert after.cached_tokens >= before.cached_tokens
+    assert after.ttft_ms <= before.ttft_ms
+
+
+def test_one_more_second_of_wait_is_a_thousand_milliseconds():
+    assert told(a_node(wait_s=1.0)).ttft_ms - told(a_node()).ttft_ms == pytest.approx(1000)
+    assert told(a_node(rtt_ms=31.0)).ttft_ms - told(a_node(rtt_ms=30.0)).ttft_ms == pytest.approx(1)
+    cold = a_node(model=replace(A_MODEL, ready_in_s=1.0))
+    assert told(cold).ttft_ms - told(a_node()).ttft_ms == pytest.approx(1000)

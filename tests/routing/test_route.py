@@ -1,0 +1,71 @@
+"""Decisions that explain themselves."""
+
+from importlib import import_module
+from random import Random
+
+import pytest
+from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_node, a_view
+
+from isochrone.model import Exclusion
+from isochrone.routing import (
+    CATALOGUE,
+    DEFAULT_POLICY,
+    RUNNERS_UP_MAX,
+    EstimateWeights,
+    Router,
+    estimate,
+    route,
+)
+
+EVERY_POLICY = pytest.mark.parametrize("policy", CATALOGUE.values(), ids=CATALOGUE)
+
+
+@EVERY_POLICY
+def test_unavailable_nodes_are_explained_and_never_candidates(policy):
+    view = a_view(a_node("a"), a_node("b", unavailable="is leaving", rtt_ms=0.1), a_node("c"))
+    for seed in range(20):
+        decision = route(view, A_REQUEST, Random(seed), Router(policy))
+        assert {candidate.node for candidate in decision.candidates} == {"a", "c"}
+        assert decision.exclusions == (Exclusion("b", "is leaving"),)
+
+
+@EVERY_POLICY
+@pytest.mark.parametrize("nodes", [(), ("a", "b")])
+def test_without_a_usable_node_there_is_no_candidate_but_a_reason(policy, nodes):
+    view = a_view(*(a_node(name, unavailable="silent for 4.0 s") for name in nodes))
+    decision = route(view, A_REQUEST, Random(1), Router(policy))
+    assert decision.candidates == ()
+    assert decision.chosen is None
+    assert [exclusion.node for exclusion in decision.exclusions] == list(nodes)
+
+
+def test_a_decision_names_who_decided_what_and_when():
+    decision = route(a_view(a_node()), A_REQUEST, Random(1), Router(CATALOGUE["nearest"]))
+    assert (decision.request_id, decision.model, decision.policy) == ("r", MODEL, "nearest")
+    assert decision.at_s == 100.0
+    assert route(a_view(a_node()), A_REQUEST, Random(1)).policy == DEFAULT_POLICY.name
+
+
+def test_each_candidate_carries_its_own_estimate():
+    weights = EstimateWeights(beta_whole=2.0)
+    view = a_view(a_node("a", wait_s=1.0), a_node("b"))
+    decision = route(view, A_REQUEST, Random(1), Router(weights=weights))
+    for candidate in decision.candidates:
+        node = next(node for node in view.nodes if node.node == candidate.node)
+        assert candidate.estimate == estimate(view, A_REQUEST, node, weights)
+
+
+def test_runners_up_are_bounded_and_the_best_are_kept():
+    nodes = [a_node(f"n{at:02}", rtt_ms=float(100 - at)) for at in range(30)]
+    decision = route(a_view(*nodes), A_REQUEST, Random(1))
+    assert [candidate.node for candidate in decision.candidates] == [
+        f"n{at:02}" for at in range(29, 28 - RUNNERS_UP_MAX, -1)
+    ]
+
+
+def test_an_estimate_is_worked_out_once_a_node(monkeypatch):
+    asked = []
+    module = import_module("isochrone.routing.route")
+    monkeypatch.setattr(module, "estimate", lambda *args: asked.append(args[2].node) or estimate(*args))
+    route(a_view(a_node("a"), a_node("b", A_MODEL)), A_REQUEST, Random(1))
+    assert sorted(asked) == ["a", "b"]

@@ -1,0 +1,244 @@
+"""Cards, pulses and loads: what goes in comes out, and what is impossible does not come in."""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isochrone.model import Load, ModelCard, ModelPulse, ModelState, NodeCard, Pulse
+from isochrone.wire import WireError
+from isochrone.wire import nodes as wire
+from isochrone.wire.orca import ORCA_BYTES_MAX, decode_orca, encode_orca
+
+HUGE = 10**400
+"""JSON knows no bound on whole numbers, and this one fits in no float."""
+
+counts = st.integers(0, 10**6)
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", fullmatch=True)
+words = st.text(max_size=20)
+
+
+def numbers(most: float) -> st.SearchStrategy[float]:
+    return st.floats(0.0, most)
+
+
+loads = st.builds(
+    Load,
+    slots=st.integers(1, 10**6),
+    running=counts,
+    queued=counts,
+    wait_s=numbers(86_400),
+    backlog_s=numbers(86_400),
+    inflow=numbers(1e6),
+)
+model_pulses = st.builds(
+    ModelPulse,
+    words,
+    st.sampled_from(ModelState),
+    numbers(86_400),
+    numbers(86_400_000),
+    numbers(1e6),
+    numbers(1e6),
+)
+pulses = st.builds(
+    Pulse,
+    names,
+    counts,
+    counts,
+    words,
+    loads,
+    st.lists(model_pulses, max_size=4).map(tuple),
+    counts,
+    st.booleans(),
+)
+cards = st.builds(
+    NodeCard,
+    names,
+    st.sampled_from(("http://10.0.0.1:8000", "https://[::1]:1", "https://node.example/base/path")),
+    *(words, words, words, st.integers(1, 1000), counts, counts),
+    st.lists(st.builds(ModelCard, words, counts, st.none() | words, counts), max_size=4).map(tuple),
+    st.lists(words, max_size=3).map(tuple),
+)
+
+A_PULSE = Pulse("a", 1, 1, "d", Load(2), (ModelPulse("m", ModelState.READY),))
+A_CARD = NodeCard("a", "http://h:1", models=(ModelCard("m"),))
+LIMIT = settings(deadline=None, max_examples=60)
+
+
+@given(cards)
+@LIMIT
+def test_a_card_comes_out_as_it_went_in(card):
+    assert wire.decode_card(wire.encode_card(card)) == card
+    assert wire.card_digest(card) == wire.card_digest(replace(card))
+    assert wire.card_digest(card) != wire.card_digest(replace(card, slots=card.slots + 1))
+    assert len(wire.card_digest(card)) == 16
+
+
+@given(pulses)
+@LIMIT
+def test_a_pulse_comes_out_as_it_went_in(pulse):
+    assert wire.decode_pulse(wire.encode_pulse(pulse)) == pulse
+
+
+@given(loads)
+@LIMIT
+def test_a_load_comes_out_rounded(load):
+    for got in (wire.decode_load(wire.encode_load(load)), decode_orca(encode_orca(load))):
+        assert (got.slots, got.running, got.queued) == (load.slots, load.running, load.queued)
+        assert (got.wait_s, got.backlog_s, got.inflow) == pytest.approx(
+            (load.wait_s, load.backlog_s, load.inflow), abs=1e-4
+        )
+
+
+def test_trailers_and_headers_stay_small():
+    load = Load(10**6, 10**6, 10**6, 12345.678901234, 12345.678901234, 12345.678901234)
+    assert len(wire.encode_load(load)) < 200
+    assert len(encode_orca(load)) < 300
+    assert b"\n" not in wire.encode_load(load) + encode_orca(load)
+
+
+def test_the_orca_header_reads_as_envoy_reads_it():
+    head, _, report = encode_orca(Load(4, 2, 1, 0.5, 1.0, 0.25)).partition(b" ")
+    fields = msgspec.json.decode(report)
+    assert head == b"JSON"
+    assert fields["application_utilization"] == 0.75
+    assert fields["named_metrics"]["wait_s"] == 0.5
+    assert all(isinstance(value, float) for value in fields["named_metrics"].values())
+
+
+@given(st.binary(max_size=300))
+@settings(deadline=None, max_examples=200)
+def test_junk_is_a_wire_error_and_nothing_else(junk):
+    for decode in (wire.decode_card, wire.decode_pulse, wire.decode_load, decode_orca):
+        for data in (junk, b"JSON " + junk):
+            with pytest.raises(WireError):
+                decode(data)
+
+
+@given(
+    st.data(), st.sampled_from((wire.encode_pulse(A_PULSE), wire.encode_card(A_CARD), encode_orca(Load(2))))
+)
+@settings(deadline=None, max_examples=200)
+def test_a_damaged_message_is_a_message_or_a_wire_error(data, message):
+    at = data.draw(st.integers(0, len(message)))
+    damaged = message[:at] + data.draw(st.binary(max_size=4)) + message[at + data.draw(st.integers(0, 4)) :]
+    for decode in (wire.decode_card, wire.decode_pulse, wire.decode_load, decode_orca):
+        with suppress(WireError):
+            decode(damaged)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'{"a":' * 50_000, b"JSON " + b"[" * 1000, b"null", b"[]", b"7"]
+)
+@pytest.mark.parametrize("decode", [wire.decode_card, wire.decode_pulse, wire.decode_load, decode_orca])
+def test_deep_or_plain_nonsense_is_a_wire_error(decode, data):
+    with pytest.raises(WireError):
+        decode(data)
+
+
+def with_field(message: bytes, path: list[str | int], value: object) -> bytes:
+    fields = place = msgspec.json.decode(message)
+    for step in path[:-1]:
+        place = place[step]
+    place[path[-1]] = "@@"
+    text = "NaN" if value is None else value if isinstance(value, str) else str(value)
+    return msgspec.json.encode(fields).replace(b'"@@"', text.encode())
+
+
+IMPOSSIBLE = (-1, HUGE, 10**30, None, "1e999", "-0.5", '"many"', "true", "[1]")
+
+
+@pytest.mark.parametrize("value", IMPOSSIBLE, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize("name", ["slots", "running", "queued", "wait_s", "backlog_s", "inflow"])
+def test_no_impossible_load_comes_in(name, value):
+    with pytest.raises(WireError):
+        wire.decode_pulse(with_field(wire.encode_pulse(A_PULSE), ["load", name], value))
+    with pytest.raises(WireError):
+        wire.decode_load(with_field(wire.encode_load(Load(2)), [name], value))
+    with pytest.raises(WireError):
+        decode_orca(b"JSON " + with_field(encode_orca(Load(2))[5:], ["named_metrics", name], value))
+
+
+@pytest.mark.parametrize("value", IMPOSSIBLE, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize("name", ["ready_in_s", "prefill_base_ms", "prefill_ms_per_token", "tpot_ms"])
+def test_no_impossible_speed_comes_in(name, value):
+    with pytest.raises(WireError):
+        wire.decode_pulse(with_field(wire.encode_pulse(A_PULSE), ["models", 0, name], value))
+
+
+def test_a_node_without_slots_is_no_node():
+    with pytest.raises(WireError, match="slots = 0"):
+        wire.decode_load(b'{"slots":0}')
+    with pytest.raises(WireError, match="slots below 1"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, slots=0)))
+
+
+@pytest.mark.parametrize("name", ["queue_max", "memory_bytes"])
+def test_no_negative_size_comes_in(name):
+    with pytest.raises(WireError, match="negative size"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, **{name: -1})))
+
+
+@pytest.mark.parametrize("name", ["size_bytes", "context_tokens"])
+def test_no_negative_size_of_a_model_comes_in(name):
+    with pytest.raises(WireError, match="negative size"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, models=(ModelCard("m", **{name: -1}),))))
+
+
+@pytest.mark.parametrize("name", ["", "-a", "_a", "a b", "a.b", "a*", "a>", "a\n", "ä", "a" * 65, "../a"])
+def test_a_name_that_could_be_something_else_is_refused(name):
+    for decode, message in (
+        (wire.decode_card, wire.encode_card(replace(A_CARD, node=name))),
+        (wire.decode_pulse, wire.encode_pulse(replace(A_PULSE, node=name))),
+    ):
+        with pytest.raises(WireError, match="node name"):
+            decode(message)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("", "h:1", "ftp://h", "http://", "http://u:p@h", "http://h/?q", "http://h\r\nx: y", "http://h\n"),
+        *("http://h #", "file:///etc/passwd", "http://h/ä"),
+    ],
+)
+def test_a_url_is_plain_http(url):
+    with pytest.raises(WireError, match="url"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, url=url)))
+
+
+def test_messages_are_bounded():
+    long = ModelPulse("m", ModelState.READY)
+    with pytest.raises(WireError, match="the most is"):
+        wire.decode_pulse(b" " * (wire.PULSE_BYTES_MAX + 1))
+    with pytest.raises(WireError, match="the most is"):
+        wire.decode_card(b" " * (wire.CARD_BYTES_MAX + 1))
+    with pytest.raises(WireError, match="the most is"):
+        wire.decode_load(b" " * 2000)
+    with pytest.raises(WireError, match="too long"):
+        decode_orca(b"JSON " + b" " * ORCA_BYTES_MAX)
+    with pytest.raises(WireError, match="the most is"):
+        wire.decode_pulse(wire.encode_pulse(replace(A_PULSE, models=(long,) * 1025)))
+    with pytest.raises(WireError, match="1025 models"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, models=(ModelCard("m"),) * 1025)))
+
+
+@pytest.mark.parametrize(
+    "value", [b"", b"TEXT x=1", b"JSON", b"json {}", b"JSON {}", b'JSON {"named_metrics":{}}']
+)
+def test_a_header_that_is_not_ours_is_a_wire_error(value):
+    with pytest.raises(WireError):
+        decode_orca(value)
+
+
+def test_an_older_or_newer_peer_may_know_fewer_or_more_fields():
+    got = wire.decode_pulse(b'{"node":"a","epoch":1,"seq":1,"card_digest":"","load":{"slots":1},"new":[1]}')
+    assert got == Pulse("a", 1, 1, "", Load(1))
+
+
+def test_a_full_page_of_models_fits():
+    pulse = replace(A_PULSE, models=tuple(ModelPulse(f"model-{at}", ModelState.READY) for at in range(300)))
+    assert wire.decode_pulse(wire.encode_pulse(pulse)) == pulse

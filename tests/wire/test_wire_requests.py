@@ -1,0 +1,279 @@
+"""Clients' bodies: what is read of the good ones, and what is said of the bad ones."""
+
+from contextlib import suppress
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from isochrone.model import PromptBlocks
+from isochrone.wire import BadRequestError, openai
+from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, parse_request
+
+HELLO = {"role": "user", "content": "hello"}
+MISSING = "missing_required_parameter"
+
+
+def encoded(fields: object) -> bytes:
+    return fields if isinstance(fields, bytes) else msgspec.json.encode(fields)
+
+
+def chat(**fields):
+    return parse_request(Ask("r", CHAT_PATH, 77.0), encoded({"model": "m", "messages": [HELLO], **fields}))
+
+
+def complete(**fields):
+    return parse_request(Ask("r", COMPLETIONS_PATH), encoded({"model": "m", "prompt": "hello", **fields}))
+
+
+def refused(path: str, body: object) -> BadRequestError:
+    with pytest.raises(BadRequestError) as refusal:
+        parse_request(Ask("r", path), encoded(body))
+    return refusal.value
+
+
+def test_what_the_receiver_knows_is_in_the_request():
+    request = chat()
+    assert (request.id, request.model, request.deadline_s) == ("r", "m", 77.0)
+    assert (request.stream, request.output_tokens_max) == (False, None)
+    assert request.prompt_bytes == len("user:hello")
+
+
+@pytest.mark.parametrize(
+    ("fields", "tokens"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": None}, None),
+    ],
+)
+def test_the_limit_of_the_answer(fields, tokens):
+    assert chat(**fields).output_tokens_max == tokens
+
+
+@pytest.mark.parametrize(("value", "stream"), [(True, True), (False, False), (None, False)])
+def test_streaming(value, stream):
+    assert chat(stream=value, stream_options={"include_usage": True}).stream is stream
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("grüße", "grüße"),
+        ("", ""),
+        (None, ""),
+        ([], ""),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "a\nb"),
+        ([{"type": "image_url", "image_url": {"url": "data:..."}}], ""),
+    ],
+)
+def test_every_kind_of_content_is_measured(content, text):
+    request = chat(messages=[{"role": "user", "content": content}])
+    assert request.prompt_bytes == len(f"user:{text}".encode())
+
+
+def test_messages_are_measured_together():
+    system = {"role": "system", "content": "Be brief."}
+    assert chat(messages=[system, HELLO]).prompt_bytes == len("system:Be brief.\nuser:hello")
+    assert chat(messages=[{"role": "assistant", "tool_calls": []}, HELLO]).prompt_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "size"), [("hello", 5), (["a", "b"], 3), ([1, 22, 3], 6), ([[1, 2], [3]], None)]
+)
+def test_every_kind_of_prompt_is_measured(prompt, size):
+    got = complete(prompt=prompt).prompt_bytes
+    assert got == size or (size is None and got > 0)
+
+
+def test_unknown_fields_are_nobodys_business():
+    assert chat(tools=[{}], seed=1, x={"y": [None]}, temperature="hot").model == "m"
+
+
+BAD_ANYWHERE = [
+    (b"", None, "invalid_json"),
+    (b"{", None, "invalid_json"),
+    (b"\xff\xfe{}", None, "invalid_json"),
+    (b'{"model":"m\xff"}', None, "invalid_json"),
+    (b'{"model":"\\ud800"}', None, "invalid_json"),
+    (b"[" * 100_000, None, "invalid_json"),
+    (b'{"a":' * 100_000, None, "invalid_json"),
+    (b'{"model":"m","messages":' + b"[" * 100_000 + b"]" * 100_000 + b"}", None, "invalid_json"),
+    (b"NaN", None, "invalid_json"),
+    ([], None, "invalid_json"),
+    ("text", None, "invalid_json"),
+    (None, None, "invalid_json"),
+    ({}, "model", MISSING),
+    ({"model": None}, "model", MISSING),
+    ({"model": ""}, "model", None),
+    ({"model": 7}, "model", "invalid_type"),
+    ({"model": ["m"]}, "model", "invalid_type"),
+]
+BAD_CHAT = [
+    ({"messages": None}, "messages", MISSING),
+    ({"messages": []}, "messages", "invalid_value"),
+    ({"messages": "hello"}, "messages", "invalid_type"),
+    ({"messages": {}}, "messages", "invalid_type"),
+    ({"messages": ["hello"]}, "messages[0]", "invalid_type"),
+    ({"messages": [HELLO, None]}, "messages[1]", "invalid_type"),
+    ({"messages": [{"content": "x"}]}, "messages[0].role", "invalid_type"),
+    ({"messages": [HELLO, {"role": 1}]}, "messages[1].role", "invalid_type"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [{"role": "user", "content": {}}]}, "messages[0].content", "invalid_type"),
+    ({"messages": [HELLO, {"role": "user", "content": ["x"]}]}, "messages[1].content", "invalid_type"),
+    ({"stream": "yes"}, "stream", "invalid_type"),
+    ({"stream": 1}, "stream", "invalid_type"),
+    ({"stream_options": True}, "stream_options", "invalid_type"),
+    ({"n": 0}, "n", "invalid_value"),
+    ({"n": "2"}, "n", "invalid_type"),
+    ({"max_tokens": 0}, "max_tokens", "invalid_value"),
+    ({"max_tokens": -5}, "max_tokens", "invalid_value"),
+    ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
+    ({"max_tokens": True}, "max_tokens", "invalid_type"),
+    ({"max_completion_tokens": "many"}, "max_completion_tokens", "invalid_type"),
+]
+BAD_PROMPTS = [
+    ({"prompt": None}, "prompt", MISSING),
+    ({"prompt": []}, "prompt", "invalid_type"),
+    ({"prompt": 5}, "prompt", "invalid_type"),
+    ({"prompt": {}}, "prompt", "invalid_type"),
+    ({"prompt": ["a", 1]}, "prompt", "invalid_type"),
+    ({"prompt": [None]}, "prompt", "invalid_type"),
+    ({"prompt": [["a"]]}, "prompt", "invalid_type"),
+    ({"prompt": [1.5]}, "prompt", "invalid_type"),
+    ({"prompt": [True]}, "prompt", "invalid_type"),
+]
+
+
+def name_of(case: object) -> str:
+    return repr(case)[:50]
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
+@pytest.mark.parametrize(("body", "param", "code"), BAD_ANYWHERE, ids=name_of)
+def test_what_is_no_request_is_refused(path, body, param, code):
+    error = refused(path, body)
+    assert (error.status, error.param, error.code) == (400, param, code)
+    assert error.message.endswith(".")
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_CHAT, ids=name_of)
+def test_a_bad_chat_is_told_its_field(fields, param, code):
+    error = refused(CHAT_PATH, {"model": "m", "messages": [HELLO], **fields})
+    assert (error.status, error.param, error.code) == (400, param, code)
+    assert f"'{param}'" in error.message
+
+
+@pytest.mark.parametrize(("fields", "param", "code"), BAD_PROMPTS, ids=name_of)
+def test_a_bad_prompt_is_told_its_field(fields, param, code):
+    error = refused(COMPLETIONS_PATH, {"model": "m", "prompt": "x", **fields})
+    assert (error.status, error.param, error.code) == (400, param, code)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(None, "null"), ("x", "a string"), ([], "an array"), (True, "a boolean"), (3, "a number")],
+)
+def test_a_wrong_kind_is_called_by_its_name(value, words):
+    error = refused(CHAT_PATH, {"model": "m", "messages": [value]})
+    assert error.message == f"'messages[0]' must be an object, not {words}."
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+field_names = st.sampled_from(("model", "messages", "prompt", "stream", "n", "max_tokens", "stream_options"))
+bodies = st.binary(max_size=200) | st.dictionaries(field_names, json_values | st.just([HELLO])).map(
+    lambda fields: msgspec.json.encode({"model": "m", **fields})
+)
+
+
+@given(bodies, st.sampled_from((CHAT_PATH, COMPLETIONS_PATH)))
+@settings(deadline=None, max_examples=200)
+def test_any_body_is_a_request_or_a_refusal(body, path):
+    with suppress(BadRequestError):
+        request = parse_request(Ask("r", path), body)
+        assert request.model
+        assert request.prompt_bytes >= 64 * len(request.blocks.hashes)
+
+
+text = st.binary(max_size=600)
+
+
+@given(text, text, text, st.sampled_from(("m", "n")))
+@settings(deadline=None)
+def test_a_common_beginning_is_common_blocks(head, one, other, model):
+    first, second = (openai.hash_blocks(head + tail, model) for tail in (one, other))
+    common = len(head) // openai.BLOCK_BYTES
+    assert first.hashes[:common] == second.hashes[:common]
+    assert len(first.hashes) == len(head + one) // openai.BLOCK_BYTES
+    assert first.block_bytes == openai.BLOCK_BYTES
+
+
+@given(st.binary(min_size=64, max_size=600), st.integers(0, 599))
+@settings(deadline=None)
+def test_blocks_differ_from_the_first_difference_on(text, at):
+    at = min(at, len(text) - 1)
+    changed = text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :]
+    same, other = (openai.hash_blocks(each, "m").hashes for each in (text, changed))
+    block = at // openai.BLOCK_BYTES
+    assert same[:block] == other[:block]
+    assert not set(same[block:]) & set(other[block:])
+
+
+@given(st.binary(min_size=64, max_size=300))
+@settings(deadline=None)
+def test_blocks_differ_by_model_and_from_each_other(text):
+    ours, theirs = (openai.hash_blocks(text, model).hashes for model in ("m", "n"))
+    assert not set(ours) & set(theirs)
+    assert len(set(ours)) == len(ours)
+    assert all(0 <= block < 2**64 for block in ours)
+
+
+def test_hashing_is_bounded_and_the_same_in_every_process():
+    assert len(openai.hash_blocks(b"x" * 10**6, "m").hashes) == openai.BLOCKS_MAX
+    assert openai.hash_blocks(b"x" * 63, "m") == PromptBlocks((), 64)
+    assert openai.hash_blocks(b"x" * 64, "m").hashes == (openai.hash_blocks(b"x" * 127, "m").hashes[0],)
+    assert openai.hash_blocks(b"x" * 64, "m").hashes == (0x53AA5BBA82F72961,)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (401, "authentication_error"),
+        (404, "invalid_request_error"),
+        (413, "invalid_request_error"),
+        (418, "invalid_request_error"),
+        (429, "rate_limit_error"),
+        (500, "server_error"),
+        (503, "server_error"),
+    ],
+)
+def test_an_error_is_told_in_openais_shape(status, kind):
+    body = msgspec.json.decode(openai.error_body(status, "No.", param="p", code="c"))
+    assert body == {"error": {"message": "No.", "type": kind, "param": "p", "code": "c"}}
+
+
+def test_an_error_without_a_field_says_null():
+    assert msgspec.json.decode(openai.error_body(500, "No."))["error"]["param"] is None
+
+
+def test_an_error_in_a_stream_is_one_event():
+    event = openai.error_event("Lost\nnode", "upstream_lost")
+    assert event.startswith(b"data: {")
+    assert event.endswith(b"}\n\n")
+    assert event.count(b"\n") == 2
+    assert msgspec.json.decode(event[6:])["error"]["type"] == "server_error"
+
+
+def test_the_list_of_models():
+    assert msgspec.json.decode(openai.models_body([("m", 5)])) == {
+        "object": "list",
+        "data": [{"id": "m", "object": "model", "created": 5, "owned_by": "isochrone"}],
+    }
