@@ -67,7 +67,7 @@ def node(
     threads: Annotated[int, typer.Option(min=1, help="Engine threads (llama.cpp).")] = 1,
     context_tokens: Annotated[int, typer.Option(min=64, help="Prompt and answer of one request.")] = 2048,
     memory_mb: Annotated[int, typer.Option(min=1, help="Budget for loaded models.")] = 2048,
-    idle_unload_s: Annotated[float, typer.Option(help="Unload models unused for so long; 0: never.")] = 0.0,
+    idle_unload_s: Annotated[float, typer.Option(help="Unload models unused so long; 0: never.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 0,
     advertise_url: Annotated[str, typer.Option(help="Where gateways reach it, when not there.")] = "",
@@ -84,19 +84,10 @@ def node(
 
     The token of the network comes in ISOCHRONE_TOKEN, the key of a foreign engine in ISOCHRONE_ENGINE_KEY.
     """
-    bus_address = find_bus(nats, state_dir or default_state_dir())
-    store: Store | None = ModelStore(store_dir or default_store_dir())
+    address = find_bus(nats, state_dir or default_state_dir())
     kind = _kind(engine, url)
     specs = _specs(model or []) if kind == "llama.cpp" else ()
-    if kind == "llama.cpp" and not specs:
-        raise SettingError("name at least one model with --model, such as --model smollm2-135m")
     slots = slots or (_OPENAI_SLOTS if kind == "openai" else _LLAMA_SLOTS)
-    engine_key = os.environ.get(ENGINE_KEY_VARIABLE, "")
-    engines: EngineHost
-    if kind == "openai":
-        engines, store = OpenAIHost(url, api_key=engine_key or None), None
-    else:
-        engines = LlamaCppHost(LlamaCppSettings(threads=threads, slots=slots, context_tokens=context_tokens))
     settings = NodeSettings(
         name=_node_name(name or f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"),
         host=host,
@@ -111,10 +102,30 @@ def node(
         queue_max=queue_max,
         memory_bytes=memory_mb * 1024 * 1024,
         idle_unload_s=idle_unload_s or float("inf"),
-        token=bus_address.token,
+        token=address.token,
     )
-    headers = ((b"authorization", f"Bearer {engine_key}".encode()),) if engine_key else ()
-    run(_run_node(settings, engines, store, bus_address, headers))
+    llama = LlamaCppSettings(threads=threads, slots=slots, context_tokens=context_tokens)
+    parts = _foreign_engine(url) if kind == "openai" else _own_engine(llama, store_dir)
+    run(_run_node(settings, parts, address))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What computes, where weights are kept, and what the engine wants to be shown."""
+
+    engines: EngineHost
+    store: Store | None = None
+    engine_headers: Headers = ()
+
+
+def _own_engine(settings: LlamaCppSettings, store_dir: Path | None) -> _Parts:
+    return _Parts(LlamaCppHost(settings), ModelStore(store_dir or default_store_dir()))
+
+
+def _foreign_engine(url: str) -> _Parts:
+    key = os.environ.get(ENGINE_KEY_VARIABLE, "")
+    headers = ((b"authorization", f"Bearer {key}".encode()),) if key else ()
+    return _Parts(OpenAIHost(url, api_key=key or None), engine_headers=headers)
 
 
 def _kind(engine: str, url: str) -> str:
@@ -126,6 +137,8 @@ def _kind(engine: str, url: str) -> str:
 
 
 def _specs(options: list[str]) -> tuple[ModelSpec, ...]:
+    if not options:
+        raise SettingError("name at least one model with --model, such as --model smollm2-135m")
     named = [parse_model_option(option) for option in options]
     return tuple(ModelSpec(name, source) for name, source in named)
 
@@ -137,17 +150,15 @@ def _node_name(name: str) -> str:
         raise SettingError(f"--name: {error}") from error
 
 
-async def _run_node(
-    settings: NodeSettings, engines: EngineHost, store: Store | None, address: BusAddress, headers: Headers
-) -> None:
+async def _run_node(settings: NodeSettings, parts: _Parts, address: BusAddress) -> None:
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     agent = Agent(
         settings,
-        host=engines,
-        store=store,
+        host=parts.engines,
+        store=parts.store,
         bus=bus,
         clock=MonotonicClock(),
-        engine_headers=headers,
+        engine_headers=parts.engine_headers,
         log=lambda line: log(f"{settings.name}: {line}"),
     )
 

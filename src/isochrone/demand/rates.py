@@ -32,7 +32,7 @@ class ArrivalRates:
     Attributes:
         fast_s: time constant of "now".
         slow_s: time constant of "usually".
-        models_max: models counted; arrivals of further ones are not.
+        models_max: models counted; beyond that the one longest unasked for is forgotten.
     """
 
     fast_s: float = 10.0
@@ -45,7 +45,7 @@ class ArrivalRates:
         windows = self._windows.get(model)
         if windows is None:
             if len(self._windows) >= self.models_max:
-                return
+                del self._windows[min(self._windows, key=lambda name: self._windows[name][0].at_s)]
             windows = (_Window(self.fast_s, now_s), _Window(self.slow_s, now_s))
             self._windows[model] = windows
         for window in windows:

@@ -36,6 +36,7 @@ class _ModelLore:
 
     tokens: Line
     output: Average
+    turn: int = 0
 
 
 class Fleet:
@@ -50,7 +51,6 @@ class Fleet:
         self._lore: dict[str, _ModelLore] = {}
         self._flights: dict[str, _Flight] = {}
         self._bus_up = True
-        self._turn = 0
 
     # -- what others read ----------------------------------------------------------------------------
 
@@ -66,7 +66,7 @@ class Fleet:
             prompt_tokens_base=base,
             prompt_tokens_per_byte=per_byte,
             output_tokens_mean=lore.output.value,
-            turn=self._turn,
+            turn=lore.turn,
         )
 
     def beliefs(self) -> Iterator[NodeBelief]:
@@ -104,6 +104,7 @@ class Fleet:
             case ev.LoadReported(name, load):
                 if (node := self._nodes.get(name)) is not None:
                     node.hear_load(load, now_s)
+                    return self._speaks_again(node)
             case ev.RttMeasured(name, rtt_ms):
                 if (node := self._nodes.get(name)) is not None:
                     node.rtt.add(rtt_ms)
@@ -131,15 +132,18 @@ class Fleet:
         node.pulse = pulse
         node.hear_load(pulse.load, now_s)
         self._hear_models(node, pulse.models, now_s)
-        effects: list[Effect] = []
-        if node.health.silent:
-            node.health.silent = False
-            effects.append(eff.NodeReturned(node.name))
+        effects = list(self._speaks_again(node))
         if pulse.card_digest != node.card_digest and self._may_ask_card(node, now_s):
             effects.append(eff.CardWanted(node.name))
         if node.known and not known_before:
             effects.append(eff.NodeJoined(node.name))
         return tuple(effects)
+
+    def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
+        if not node.health.silent:
+            return ()
+        node.health.silent = False
+        return (eff.NodeReturned(node.name),)
 
     def _may_ask_card(self, node: NodeBelief, now_s: float) -> bool:
         if now_s - node.card_asked_at_s < self._settings.card_retry_s:
@@ -176,7 +180,8 @@ class Fleet:
         return (eff.NodeJoined(node.name),) if node.known and not known_before else ()
 
     def _dispatch(self, event: ev.Dispatched, now_s: float) -> None:
-        self._turn += 1
+        lore = self._lore_of(event.request)
+        lore.turn += 1
         node = self._nodes.get(event.node)
         if node is None:
             return
@@ -187,9 +192,12 @@ class Fleet:
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
         outcome = event.outcome
-        flight = self._flights.pop(outcome.request_id, None)
+        flight = self._flights.get(outcome.request_id)
+        if flight is None or flight.node != outcome.node:
+            return ()
+        del self._flights[outcome.request_id]
         node = self._nodes.get(outcome.node)
-        if node is None or flight is None or flight.node != outcome.node:
+        if node is None:
             return ()
         node.ledger.release(outcome.request_id)
         match outcome.kind:
@@ -219,7 +227,10 @@ class Fleet:
         return _ModelLore(tokens, Average(self._settings.samples_memory, _PRIOR_OUTPUT_TOKENS, 1.0))
 
     def _blame(self, node: NodeBelief, why: str, now_s: float) -> tuple[Effect, ...]:
+        """Count a failure; those of requests sent before an ejection do not prolong it."""
         health, settings = node.health, self._settings
+        if now_s < health.ejected_until_s:
+            return ()
         health.failures += 1
         health.why = why
         if health.failures < settings.failures_to_eject:
@@ -232,10 +243,11 @@ class Fleet:
 
     def _bus(self, *, connected: bool, now_s: float) -> None:
         """When the bus returns, every node gets its full time to be heard again."""
-        self._bus_up = connected
-        if connected:
+        if connected and not self._bus_up:
             for node in self._nodes.values():
                 node.heard_at_s = now_s
+                node.health.silent = False
+        self._bus_up = connected
 
     def _tick(self, now_s: float) -> tuple[Effect, ...]:
         if not self._bus_up:

@@ -67,10 +67,10 @@ class Line:
     count: int = 0
 
     def expect(self, base: float, slope: float, xs: tuple[float, float], samples: float) -> None:
-        """Begin from a claim: as if `samples` samples had lain on that line at each of `xs`."""
+        """Begin from a claim: as if `samples` samples had lain on that line, half of them at each of `xs`."""
         self.prior_base, self.prior_slope = base, slope
         for x in xs:
-            self._fold(x, base + slope * x, samples)
+            self._fold(x, base + slope * x, samples / 2)
 
     def add(self, x: float, y: float) -> None:
         """Take one more sample in."""

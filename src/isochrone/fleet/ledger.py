@@ -8,6 +8,7 @@ pods in the Kubernetes scheduler are the same idea).
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
+from isochrone.fleet.wait import Unseen
 
 
 @dataclass(slots=True)
@@ -39,12 +40,10 @@ class Ledger:
         """End one dispatch; False when it was not open (released already, or never made)."""
         return self.open.pop(request_id, None) is not None
 
-    def unseen(self, reported_at_s: float, rtt_s: float, now_s: float) -> tuple[int, float]:
-        """(requests, slot-seconds of work left) that a report heard at `reported_at_s` did not know of."""
-        requests, work_s = 0, 0.0
-        for reservation in self.open.values():
-            if reservation.at_s > reported_at_s - rtt_s:
-                requests += 1
-                worked_s = max(0.0, now_s - reservation.at_s - rtt_s / 2)
-                work_s += max(0.0, reservation.service_s - worked_s)
-        return requests, work_s
+    def unseen(self, reported_at_s: float, rtt_s: float) -> tuple[Unseen, ...]:
+        """The open dispatches that a report heard at `reported_at_s` could not know of, in order."""
+        return tuple(
+            Unseen(arrived_s=open_.at_s + rtt_s / 2 - reported_at_s, service_s=open_.service_s)
+            for open_ in self.open.values()
+            if open_.at_s > reported_at_s - rtt_s
+        )

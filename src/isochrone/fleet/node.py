@@ -92,11 +92,9 @@ class NodeBelief:
     def wait_s(self, now_s: float) -> float:
         """Seconds to a free slot for a request that arrives now."""
         rtt_s = self.rtt.value_ms / 1e3
-        unseen, unseen_work_s = self.ledger.unseen(self.load_at_s, rtt_s, now_s)
         since = SinceReport(
             age_s=now_s - self.load_at_s,
-            unseen_requests=unseen,
-            unseen_work_s=unseen_work_s,
+            unseen=self.ledger.unseen(self.load_at_s, rtt_s),
             others_flow=max(0.0, self.load.inflow - self.ledger.flow.at(now_s)),
         )
         return wait_s(self.load, since)

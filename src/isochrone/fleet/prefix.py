@@ -6,7 +6,7 @@ the node does, and shrinks the memory; a hit lets it grow again.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Line
@@ -34,9 +34,9 @@ class PrefixMemory(OrderedDict[int, None]):
         self.blocks_max = blocks_max
         self.capacity = float(blocks_max)
 
-    def remember(self, blocks: Iterable[int]) -> None:
-        """Note that the node has computed these blocks just now."""
-        for block in blocks:
+    def remember(self, blocks: Sequence[int]) -> None:
+        """Note that the node has computed this chain of blocks just now; its end is forgotten first."""
+        for block in reversed(blocks):
             self[block] = None
             self.move_to_end(block)
         self._trim()
@@ -85,7 +85,7 @@ class PrefixCache:
         if missed and self.memory.capacity > _CAPACITY_MIN:
             self.memory.missed()
         elif warm or cached_tokens:
-            if prefix_bytes:
+            if prefix_bytes and not missed:
                 self.memory.hit()
             self.tokens.add(prefix_bytes, cached_tokens)
         self.memory.remember(blocks.hashes or (0,))

@@ -1,6 +1,6 @@
 """What is learned of one model on one node."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp
 
 from isochrone.fleet.learn import Average, Line
@@ -44,8 +44,7 @@ class Speed:
     def expect_load(self, now_s: float) -> None:
         """We dispatched to a model that was not ready: it is loading from now on."""
         if self.pulse.state in (ModelState.ON_DISK, ModelState.ABSENT):
-            pulse = self.pulse
-            self.pulse = ModelPulse(pulse.name, ModelState.LOADING, pulse.ready_in_s)
+            self.pulse = replace(self.pulse, state=ModelState.LOADING)
             self.heard_at_s = now_s
 
     def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
@@ -54,7 +53,7 @@ class Speed:
         timings = outcome.timings
         if timings is not None:
             self._begin_from_claim()
-            if timings.prefill_ms > 0:
+            if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
                 computed_tokens = max(0, timings.prompt_tokens - timings.cached_tokens)
                 self.prefill.add(computed_tokens, timings.prefill_ms)
             if timings.output_tokens > 1 and timings.decode_ms > 0:
@@ -113,9 +112,12 @@ class Speed:
         prefill_ms = estimate.prefill_ms
         if timings is not None and self.prefill.count:
             prefill_ms = self.prefill.at(max(0, timings.prompt_tokens - timings.cached_tokens))
-        self.bias.value = self._faded_bias_ms(now_s)
+        self.bias.weight *= self._fade(now_s)  # an old belief yields sooner to a new sample
         self.bias.add(ttft_ms - estimate.rtt_ms - estimate.wait_ms - prefill_ms)
         self.bias_at_s = now_s
 
     def _faded_bias_ms(self, now_s: float) -> float:
-        return self.bias.value * exp(-(now_s - self.bias_at_s) / self.settings.bias_memory_s)
+        return self.bias.value * self._fade(now_s)
+
+    def _fade(self, now_s: float) -> float:
+        return exp(-(now_s - self.bias_at_s) / self.settings.bias_memory_s)

@@ -6,33 +6,53 @@ from isochrone.model import Load
 
 
 @dataclass(frozen=True, slots=True)
+class Unseen:
+    """A dispatch of ours that the node's last report did not know of.
+
+    Attributes:
+        arrived_s: when it reached the node, in seconds after the report; below 0 counts as 0.
+        service_s: how long it holds a slot.
+    """
+
+    arrived_s: float
+    service_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class SinceReport:
     """What happened to a node since it reported its load.
 
     Attributes:
         age_s: seconds since.
-        unseen_requests: our own dispatches that the report did not know of.
-        unseen_work_s: slot-seconds of work left in these.
+        unseen: our own dispatches since, in the order in which they were made.
         others_flow: work that others offer to the node, slot-seconds a second.
     """
 
     age_s: float = 0.0
-    unseen_requests: int = 0
-    unseen_work_s: float = 0.0
+    unseen: tuple[Unseen, ...] = ()
     others_flow: float = 0.0
 
 
 def wait_s(load: Load, since: SinceReport) -> float:
     """Seconds to a free slot: as reported, less what drained, plus our own and others' work since.
 
-    First come, first served over `load.slots` servers. Exact for one slot and one gateway; with several slots
-    the work beyond the free ones is taken as spread evenly over all of them.
+    Replays what arrived since the report, first come, first served over `load.slots` servers. Exact for one
+    slot and one gateway; with several, work beyond the free slots is taken as spread evenly over all.
     """
-    drained_s = since.age_s * max(0.0, 1.0 - since.others_flow / load.slots)
-    free_slots = load.slots - load.running - load.queued
-    if free_slots <= 0:
-        return max(0.0, load.wait_s - drained_s) + since.unseen_work_s / load.slots
-    if since.unseen_requests < free_slots:
-        return 0.0
-    backlog_s = max(0.0, load.backlog_s - drained_s * load.running)
-    return (backlog_s + since.unseen_work_s) / load.slots
+    drain = max(0.0, 1.0 - since.others_flow / load.slots)
+    free_slots = max(0, load.slots - load.running - load.queued)
+    left_s = 0.0 if free_slots else load.wait_s
+    at_s, started_s = 0.0, 0.0
+    for arrival in since.unseen:
+        arrived_s = min(max(at_s, arrival.arrived_s), since.age_s)
+        left_s = max(0.0, left_s - (arrived_s - at_s) * drain)
+        at_s = arrived_s
+        if not free_slots:
+            left_s += arrival.service_s / load.slots
+            continue
+        free_slots -= 1
+        started_s += arrival.service_s
+        if not free_slots:  # the last one: from now on there is a wait, for the slots then in use
+            backlog_s = max(0.0, load.backlog_s - load.running * arrived_s * drain)
+            left_s = (backlog_s + started_s) / load.slots
+    return 0.0 if free_slots else max(0.0, left_s - (since.age_s - at_s) * drain)

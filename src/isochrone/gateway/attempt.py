@@ -119,7 +119,7 @@ class Attempter:
                 arriving.silence.answer_began()
                 exchange.start(response.status, headers)
             arriving.silence.heard()
-            now, done = split_done(data)
+            now, done = split_done(done + data)
             await exchange.write(now)
         if attempt.first_byte_s is None:
             attempt.first_byte_s = self.clock.now_s()

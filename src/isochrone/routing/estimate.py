@@ -45,9 +45,8 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     cached_tokens = _cached_tokens(request, model, prompt_tokens)
     output_tokens = _output_tokens(view, request)
 
-    prefill_ms = (model.prefill_base_ms or PRIOR_PREFILL_BASE_MS) + (prompt_tokens - cached_tokens) * (
-        model.prefill_ms_per_token or PRIOR_PREFILL_MS_PER_TOKEN
-    )
+    base_ms, ms_per_token = _prefill_speed(model)
+    prefill_ms = base_ms + ms_per_token * (prompt_tokens - cached_tokens)
     decode_ms = (output_tokens - 1) * (model.tpot_ms or PRIOR_TPOT_MS)
     uncertainty_ms = model.error_ms + weights.uncertainty_ms_per_s * node.age_s
     beta = weights.beta_stream if request.stream else weights.beta_whole
@@ -62,10 +61,17 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
         decode_ms=decode_ms,
         uncertainty_ms=uncertainty_ms,
         prompt_tokens=round(prompt_tokens),
-        cached_tokens=round(cached_tokens),
+        cached_tokens=int(cached_tokens),
         output_tokens=round(output_tokens),
         score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
     )
+
+
+def _prefill_speed(model: ModelView) -> tuple[float, float]:
+    """(base, per token) in milliseconds; the prior only when nothing at all is known."""
+    if model.prefill_base_ms > 0 or model.prefill_ms_per_token > 0:
+        return model.prefill_base_ms, model.prefill_ms_per_token
+    return PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
 
 
 def _cached_tokens(request: Request, model: ModelView, prompt_tokens: float) -> float:

@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import TypeVar
 
 import msgspec
@@ -15,11 +14,12 @@ from isochrone.wire.errors import WireError
 CARD_BYTES_MAX = 256 * 1024
 PULSE_BYTES_MAX = 64 * 1024
 MODELS_MAX = 1024
+COUNT_MAX = 1_000_000
 SECONDS_MAX = 86_400.0
 """No honest node is further away than a day."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_URL = re.compile(r"https?://[A-Za-z0-9._\-\[\]:]+(?::\d{1,5})?(?:/[\w./-]*)?")
+_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?(?:/[A-Za-z0-9_./-]*)?")
 
 _encoder = msgspec.json.Encoder()
 _cards = msgspec.json.Decoder(NodeCard)
@@ -50,13 +50,15 @@ def decode_card(data: bytes) -> NodeCard:
     """The card in `data`. Raises WireError."""
     card = _decode(_cards, data, CARD_BYTES_MAX, "card")
     check_node_name(card.node)
-    if not _URL.fullmatch(card.url):
+    url = _URL.fullmatch(card.url)
+    if url is None or int(url[1] or 1) not in range(1, 65536):
         raise WireError(f"card of {card.node}: url {card.url[:80]!r} is not http(s)://host:port")
     if len(card.models) > MODELS_MAX:
         raise WireError(f"card of {card.node}: {len(card.models)} models, the most is {MODELS_MAX}")
-    sizes = [card.queue_max, card.memory_bytes, *(m.size_bytes for m in card.models)]
-    if card.slots < 1 or min(sizes) < 0:
-        raise WireError(f"card of {card.node}: slots below 1 or a negative size")
+    sizes = [card.queue_max, card.memory_bytes]
+    sizes += [size for model in card.models for size in (model.size_bytes, model.context_tokens)]
+    if not 1 <= card.slots <= COUNT_MAX or min(sizes) < 0:
+        raise WireError(f"card of {card.node}: slots not within 1 and {COUNT_MAX}, or a negative size")
     return card
 
 
@@ -115,14 +117,13 @@ class _Bound:
 
 
 def _check_load(load: Load, whose: str) -> None:
-    if load.slots < 1:
+    if not 1 <= load.slots <= COUNT_MAX:
         raise WireError(f"load of {whose}: slots = {load.slots}")
     _check_bounds(
         whose,
         (
-            _Bound("slots", load.slots, 1e6),
-            _Bound("running", load.running, 1e6),
-            _Bound("queued", load.queued, 1e6),
+            _Bound("running", load.running, COUNT_MAX),
+            _Bound("queued", load.queued, COUNT_MAX),
             _Bound("wait_s", load.wait_s, SECONDS_MAX),
             _Bound("backlog_s", load.backlog_s, SECONDS_MAX * load.slots),
             _Bound("inflow", load.inflow, 1e6),
@@ -144,5 +145,5 @@ def _check_model(model: ModelPulse, whose: str) -> None:
 
 def _check_bounds(whose: str, bounds: Iterable[_Bound]) -> None:
     for bound in bounds:
-        if not (isfinite(bound.value) and 0 <= bound.value <= bound.most):
+        if not 0 <= bound.value <= bound.most:  # false for NaN too
             raise WireError(f"{whose}: {bound.name} = {bound.value} is not within 0 and {bound.most}")

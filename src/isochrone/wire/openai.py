@@ -141,7 +141,7 @@ def _positive(fields: dict[str, Any], name: str) -> int | None:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
     return names.get(type(value), "a number")
 
 
@@ -197,4 +197,5 @@ def _prompt_texts(fields: dict[str, Any]) -> list[str]:
 
 
 def _is_tokens(item: object) -> bool:
-    return isinstance(item, int) or (isinstance(item, list) and all(isinstance(token, int) for token in item))
+    """Whether `item` is a token, or an array of tokens; JSON's true and false are neither."""
+    return type(item) is int or (isinstance(item, list) and all(type(token) is int for token in item))

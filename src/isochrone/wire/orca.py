@@ -13,6 +13,7 @@ from isochrone.wire.errors import WireError
 from isochrone.wire.nodes import decode_load
 
 ORCA_BYTES_MAX = 2048
+_VALUE_MAX = 1e12
 _PREFIX = b"JSON "
 _FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow")
 _COUNTS = ("slots", "running", "queued")
@@ -37,7 +38,11 @@ def decode_orca(value: bytes) -> Load:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"endpoint-load-metrics can't be decoded: {error}") from error
     named = report.get("named_metrics") if isinstance(report, dict) else None
-    if not isinstance(named, dict) or any(not isinstance(named.get(n), (int, float)) for n in _FIELDS):
-        raise WireError(f"endpoint-load-metrics lacks one of {', '.join(_FIELDS)}")
+    if not isinstance(named, dict) or not all(_possible(named.get(name)) for name in _FIELDS):
+        raise WireError(f"endpoint-load-metrics lacks a possible value of one of {', '.join(_FIELDS)}")
     fields = {name: int(named[name]) if name in _COUNTS else named[name] for name in _FIELDS}
     return decode_load(msgspec.json.encode(fields))
+
+
+def _possible(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _VALUE_MAX

@@ -4,9 +4,15 @@ DONE = b"data: [DONE]\n\n"
 
 
 def split_done(data: bytes) -> tuple[bytes, bytes]:
-    """(`data` up to the last event, the last event) when that event is `[DONE]`, else (`data`, nothing).
+    """(`data` up to a last event that is `[DONE]` or may yet become it, that event as far as it came).
 
     Clients close the connection as soon as they read `[DONE]`. A relay that holds it back until the sender
-    has ended its message tells a client that has all it wanted from one that gave up.
+    has ended its message tells a client that has all it wanted from one that gave up. What is held goes
+    before the next piece: call this with both joined.
     """
-    return (data[: -len(DONE)], DONE) if data.endswith(DONE) else (data, b"")
+    if data.endswith(b"\n\n"):  # nearly always
+        return (data[: -len(DONE)], DONE) if data.endswith(DONE) else (data, b"")
+    for length in range(min(len(DONE) - 1, len(data)), 0, -1):
+        if data.endswith(DONE[:length]):
+            return data[:-length], data[-length:]
+    return data, b""

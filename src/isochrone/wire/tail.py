@@ -2,7 +2,8 @@
 
 
 class Tail:
-    """The last `bytes_max` bytes of what was fed in, and how many SSE events that was.
+    """The end of what was fed in, at least its last `bytes_max` bytes and at most twice that; and how many
+    SSE events it was.
 
     Events are counted as occurrences of `data:` at the beginning of a line, also across feeds.
     """

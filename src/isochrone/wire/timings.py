@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ from isochrone.wire.errors import WireError
 TIMINGS_BYTES_MAX = 1024
 MS_MAX = 86_400_000.0
 TOKENS_MAX = 100_000_000
+_LAST_EVENTS = 4
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Timings)
@@ -33,7 +33,7 @@ def decode_timings(data: bytes) -> Timings:
         raise WireError(f"timings can't be decoded: {error}") from error
     times = (timings.queue_ms, timings.load_ms, timings.prefill_ms, timings.decode_ms)
     tokens = (timings.prompt_tokens, timings.cached_tokens, timings.output_tokens)
-    if not all(isfinite(t) and 0 <= t <= MS_MAX for t in times):
+    if not all(0 <= t <= MS_MAX for t in times):  # false for NaN too
         raise WireError(f"timings hold an impossible time: {timings}")
     if not all(0 <= n <= TOKENS_MAX for n in tokens) or not 0 < timings.concurrency <= 1e6:
         raise WireError(f"timings hold an impossible count: {timings}")
@@ -70,11 +70,10 @@ def report_from_tail(tail: bytes) -> EngineReport:
     Usage (`usage`) and llama.cpp's `timings` stand in one of the last events before `[DONE]`.
     """
     merged: dict[str, Any] = {}
-    for event in tail.split(b"\n\n")[-4:]:
-        line = event.strip()
-        if line.startswith(b"data:") and b"[DONE]" not in line[:16]:
-            fields = _json(line[5:])
-            merged.update({k: fields[k] for k in ("usage", "timings") if fields.get(k)})
+    lines = [line for line in tail.splitlines() if line.startswith(b"data:")]
+    for line in lines[-_LAST_EVENTS:]:
+        fields = _json(line[5:])
+        merged.update({k: fields[k] for k in ("usage", "timings") if fields.get(k)})
     return _report(merged)
 
 
@@ -116,4 +115,4 @@ def _count(value: object) -> int | None:
 def _time(value: object) -> float | None:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
-    return float(value) if isfinite(value) and 0 <= value <= MS_MAX else None
+    return float(value) if 0 <= value <= MS_MAX else None

@@ -100,7 +100,7 @@ async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arrivi
         tail.feed(data)
         if streams:
             job.tokens_out = tail.events
-        now, done = split_done(data)
+        now, done = split_done(done + data)
         await exchange.write(now)
         arriving.patience.reschedule(asyncio.get_running_loop().time() + parts.silence_s_max)
     watch.ended_s = parts.clock.now_s()

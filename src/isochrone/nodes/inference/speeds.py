@@ -42,7 +42,7 @@ class Speeds:
     def learn(self, request: Request, timings: Timings) -> None:
         """Fold in one answer."""
         self.prefix.learn(request.blocks, timings.cached_tokens)
-        if timings.prefill_ms > 0:
+        if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
             self.prefill.add(max(0, timings.prompt_tokens - timings.cached_tokens), timings.prefill_ms)
         if timings.output_tokens > 1 and timings.decode_ms > 0:
             self.decode.add(timings.concurrency, timings.decode_ms / (timings.output_tokens - 1))
