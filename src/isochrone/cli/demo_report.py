@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.table import Table
 
 from isochrone.cli.demo_client import Sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _NEAREST_FACTOR = 2.0
 _ERROR_MAX = 0.25
@@ -142,47 +145,77 @@ def draw(path: Path, samples: Sequence[Sample], summaries: Sequence[Summary], pl
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to import
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    figure = Figure(figsize=(13, 4.2), layout="constrained")
+    figure = Figure(figsize=(13, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
     curves, bars, dots = figure.subplots(1, 3)
-    for summary in summaries:
-        ttfts = sorted(
-            s.ttft_ms / 1e3 for s in samples if s.policy == summary.policy and s.ttft_ms is not None
-        )
-        shares = [(i + 1) / len(ttfts) for i in range(len(ttfts))]
-        wide = 2.6 if summary.policy == _OURS else 1.4
-        curves.step(ttfts, shares, where="post", label=summary.policy, linewidth=wide)
-    curves.set(xscale="log", xlabel="time to first token, s", ylabel="share of requests", ylim=(0, 1.02))
-    curves.set_title("Time to first token")
-    curves.legend(frameon=False)
-    curves.grid(alpha=0.3)
-
-    left = [0.0] * len(summaries)
-    for node in sorted({node for s in summaries for node in s.shares}):
-        shares = [s.shares.get(node, 0.0) for s in summaries]
-        bars.barh([s.policy for s in summaries], shares, left=left, label=node)
-        left = [a + b for a, b in zip(left, shares, strict=True)]
-    bars.invert_yaxis()
-    bars.set(xlabel="share of requests", xlim=(0, 1))
-    bars.set_title("Where they went")
-    bars.legend(frameon=False, loc="lower left")
-
-    for node in sorted({s.node for s in samples if s.node}):
-        pairs = [
-            (s.dispatch_ttft_ms / 1e3, s.predicted_ttft_ms / 1e3)
-            for s in samples
-            if s.node == node and s.dispatch_ttft_ms and s.predicted_ttft_ms
-        ]
-        dots.scatter([x for x, _ in pairs], [y for _, y in pairs], s=14, alpha=0.6, label=node)
-    low, high = 0.05, 20.0
-    dots.plot((low, high), (low, high), color="grey", linewidth=1)
-    dots.set(xscale="log", yscale="log", xlabel="measured, s", ylabel="predicted, s")
-    dots.set_title("Predicted and measured TTFT")
-    dots.legend(frameon=False)
-    dots.grid(alpha=0.3)
-
+    _draw_curves(curves, samples, summaries)
+    _draw_shares(bars, summaries)
+    _draw_predictions(dots, samples)
     figure.suptitle(
         f"{plan.model}: {plan.requests} requests a policy and round at {plan.rate_per_s}/s, "
         f"{plan.rounds} round{'s' if plan.rounds > 1 else ''}, seed {plan.seed}"
     )
     figure.savefig(path, dpi=110)
+
+
+def _draw_curves(axes: "Axes", samples: Sequence[Sample], summaries: Sequence[Summary]) -> None:
+    for summary in summaries:
+        ttfts = sorted(
+            s.ttft_ms / 1e3 for s in samples if s.policy == summary.policy and s.ttft_ms is not None
+        )
+        shares = [(rank + 1) / len(ttfts) for rank in range(len(ttfts))]
+        width = 2.8 if summary.policy == _OURS else 1.4
+        axes.step(ttfts, shares, where="post", label=summary.policy, linewidth=width)
+    axes.set(ylabel="share of requests", ylim=(0, 1.02))
+    _log_seconds(axes, "x", "time to first token, s")
+    axes.set_title("Time to first token")
+    axes.legend(frameon=False, loc="lower right")
+
+
+def _draw_shares(axes: "Axes", summaries: Sequence[Summary]) -> None:
+    policies, left = [s.policy for s in summaries], [0.0] * len(summaries)
+    for node in _nodes(summaries):
+        shares = [s.shares.get(node, 0.0) for s in summaries]
+        axes.barh(policies, shares, left=left, label=node, color=_colour(node, summaries))
+        left = [a + b for a, b in zip(left, shares, strict=True)]
+    axes.invert_yaxis()
+    axes.set(xlabel="share of requests", xlim=(0, 1))
+    axes.set_title("Where they went")
+    axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3)
+
+
+def _draw_predictions(axes: "Axes", samples: Sequence[Sample]) -> None:
+    pairs = [
+        (s.node, s.dispatch_ttft_ms / 1e3, s.predicted_ttft_ms / 1e3)
+        for s in samples
+        if s.dispatch_ttft_ms and s.predicted_ttft_ms
+    ]
+    nodes = sorted({node for node, _, _ in pairs})
+    for index, node in enumerate(nodes):
+        measured, predicted = zip(*((x, y) for name, x, y in pairs if name == node), strict=True)
+        axes.scatter(measured, predicted, s=14, alpha=0.6, label=node, color=f"C{index}")
+    axes.axline((1.0, 1.0), slope=1, color="grey", linewidth=1)
+    _log_seconds(axes, "x", "measured, s")
+    _log_seconds(axes, "y", "predicted, s")
+    axes.set_title("Predicted and measured TTFT")
+    axes.legend(frameon=False, loc="upper left")
+
+
+def _nodes(summaries: Sequence[Summary]) -> list[str]:
+    return sorted({node for summary in summaries for node in summary.shares})
+
+
+def _colour(node: str, summaries: Sequence[Summary]) -> str:
+    return f"C{_nodes(summaries).index(node)}"
+
+
+def _log_seconds(axes: "Axes", which: Literal["x", "y"], words: str) -> None:
+    """A logarithmic axis with round seconds on it."""
+    from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator  # noqa: PLC0415
+
+    axes.set(**{f"{which}scale": "log", f"{which}label": words})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(FixedLocator([0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50]))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
+    axes.grid(alpha=0.3)

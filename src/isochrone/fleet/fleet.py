@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from isochrone.fleet import effects as eff
 from isochrone.fleet import events as ev
 from isochrone.fleet.effects import Effect
-from isochrone.fleet.learn import Average, Line
+from isochrone.fleet.learn import Line
 from isochrone.fleet.node import NodeBelief
+from isochrone.fleet.output import OutputLength
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Pulse, Request
@@ -17,7 +18,6 @@ RttPrior = Callable[[str], float | None]
 
 _PRIOR_BYTES_PER_TOKEN = 4.0
 _PRIOR_TEMPLATE_TOKENS = 16.0
-_PRIOR_OUTPUT_TOKENS = 128.0
 _PRIOR_PROMPT_BYTES = (0.0, 1024.0)
 _UNKNOWN_RTT_MS = 50.0
 
@@ -35,7 +35,7 @@ class _ModelLore:
     """What is known of a model wherever it runs: how long its prompts and its answers are."""
 
     tokens: Line
-    output: Average
+    output: OutputLength
     turn: int = 0
 
 
@@ -58,6 +58,7 @@ class Fleet:
         """The snapshot that routing reads to place a request for `model` now."""
         lore = self._lore.get(model) or self._new_lore()
         base, per_byte = lore.tokens.fit()
+        output_base, output_per_limit = lore.output.limited.fit()
         listed = (node for name, node in sorted(self._nodes.items()) if node.known and model in node.speeds)
         return FleetView(
             now_s=now_s,
@@ -65,7 +66,9 @@ class Fleet:
             nodes=tuple(node.view(model, now_s, bus_up=self._bus_up) for node in listed),
             prompt_tokens_base=base,
             prompt_tokens_per_byte=per_byte,
-            output_tokens_mean=lore.output.value,
+            output_tokens_mean=lore.output.unlimited.value,
+            output_tokens_base=output_base,
+            output_tokens_per_limit=output_per_limit,
             turn=lore.turn,
         )
 
@@ -214,7 +217,7 @@ class Fleet:
             speed.learn(request, flight.estimate, outcome, now_s)
         if outcome.timings is not None and outcome.timings.output_tokens > 0:
             lore = self._lore_of(request)
-            lore.output.add(outcome.timings.output_tokens)
+            lore.output.learn(request.output_tokens_max, outcome.timings.output_tokens)
             if outcome.timings.prompt_tokens > 0:
                 lore.tokens.add(request.prompt_bytes, outcome.timings.prompt_tokens)
 
@@ -224,7 +227,7 @@ class Fleet:
     def _new_lore(self) -> _ModelLore:
         tokens = Line(self._settings.samples_memory)
         tokens.expect(_PRIOR_TEMPLATE_TOKENS, 1 / _PRIOR_BYTES_PER_TOKEN, _PRIOR_PROMPT_BYTES, samples=0.5)
-        return _ModelLore(tokens, Average(self._settings.samples_memory, _PRIOR_OUTPUT_TOKENS, 1.0))
+        return _ModelLore(tokens, OutputLength())
 
     def _blame(self, node: NodeBelief, why: str, now_s: float) -> tuple[Effect, ...]:
         """Count a failure; those of requests sent before an ejection do not prolong it."""

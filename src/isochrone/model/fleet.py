@@ -83,7 +83,9 @@ class FleetView:
         nodes: every node that lists the model, in order of name.
         prompt_tokens_base: prompt tokens of an empty prompt (the chat template).
         prompt_tokens_per_byte: more tokens for each byte of prompt text.
-        output_tokens_mean: how long answers of this model lately were.
+        output_tokens_mean: how long answers without a limit lately were.
+        output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
+        output_tokens_per_limit: more of them for each token of the client's limit.
         turn: number of decisions made before this one (round-robin counts on it).
     """
 
@@ -93,4 +95,6 @@ class FleetView:
     prompt_tokens_base: float = 0.0
     prompt_tokens_per_byte: float = 0.25
     output_tokens_mean: float = 128.0
+    output_tokens_base: float = 0.0
+    output_tokens_per_limit: float = 0.5
     turn: int = 0

@@ -82,7 +82,7 @@ def _cached_tokens(request: Request, model: ModelView, prompt_tokens: float) -> 
 
 
 def _output_tokens(view: FleetView, request: Request) -> float:
-    expected = view.output_tokens_mean
-    if request.output_tokens_max is not None:
-        expected = min(expected, request.output_tokens_max)
-    return max(1.0, expected)
+    limit = request.output_tokens_max
+    if limit is None:
+        return max(1.0, view.output_tokens_mean)
+    return max(1.0, min(view.output_tokens_base + view.output_tokens_per_limit * limit, limit))

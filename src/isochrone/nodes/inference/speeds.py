@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Average, Line
+from isochrone.fleet.output import OutputLength
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.model import Request, Timings
 
@@ -10,7 +11,6 @@ _MEMORY = 40.0
 _PRIOR_PREFILL_BASE_MS = 50.0
 _PRIOR_PREFILL_MS_PER_TOKEN = 5.0
 _PRIOR_TPOT_MS = 25.0
-_PRIOR_OUTPUT_TOKENS = 64.0
 _PRIOR_TOKENS_PER_BYTE = 0.25
 _PREFIX_BLOCKS_MAX = 8192
 _PRIOR_LOAD_S = 0.5
@@ -25,7 +25,7 @@ class Speeds:
     prefill: Line = field(default_factory=lambda: Line(_MEMORY))
     decode: Line = field(default_factory=lambda: Line(_MEMORY))
     tokens: Line = field(default_factory=lambda: Line(_MEMORY))
-    output: Average = field(default_factory=lambda: Average(_MEMORY, _PRIOR_OUTPUT_TOKENS, 1.0))
+    output: OutputLength = field(default_factory=OutputLength)
     load: Average = field(default_factory=lambda: Average(5.0))
     prefix: PrefixCache = field(default_factory=lambda: PrefixCache(PrefixMemory(_PREFIX_BLOCKS_MAX)))
 
@@ -49,7 +49,7 @@ class Speeds:
         if timings.prompt_tokens > 0:
             self.tokens.add(request.prompt_bytes, timings.prompt_tokens)
         if timings.output_tokens > 0:
-            self.output.add(timings.output_tokens)
+            self.output.learn(request.output_tokens_max, timings.output_tokens)
 
     def prefill_s(self, request: Request) -> float:
         """Expected time to first token once it has a slot."""
@@ -58,9 +58,7 @@ class Speeds:
 
     def output_tokens(self, request: Request) -> float:
         """Expected length of the answer."""
-        if request.output_tokens_max is None:
-            return self.output.value
-        return min(self.output.value, request.output_tokens_max)
+        return self.output.expect(request.output_tokens_max)
 
     def load_s(self, size_bytes: int) -> float:
         """Expected time to load the weights from disk."""
