@@ -1,9 +1,10 @@
 """Arrival rates: right from the first seconds on, and growth seen soon."""
 
+from collections import OrderedDict
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.demand import ArrivalRates
@@ -52,19 +53,44 @@ def test_of_the_unheard_of_nothing_is_claimed():
     assert (rates.rate_per_s("m", 9.0), rates.growth("m", 9.0)) == (0.0, 1.0)
 
 
-def test_models_are_counted_apart_and_bounded():
-    rates = ArrivalRates(models_max=2)
-    for name in "abc":
+def test_models_are_counted_apart():
+    rates = ArrivalRates()
+    for name in "aba":
         rates.arrived(name, 1.0)
-    assert rates.rate_per_s("a", 1.0) > 0
-    assert rates.rate_per_s("b", 1.0) > 0
+    assert rates.rate_per_s("a", 1.0) == 2 * rates.rate_per_s("b", 1.0) > 0
     assert rates.rate_per_s("c", 1.0) == 0.0
-    rates.arrived("a", 1.5)
-    assert rates.rate_per_s("a", 1.5) > rates.rate_per_s("b", 1.5)
+
+
+def test_at_the_bound_the_model_longest_unasked_for_is_forgotten():
+    rates = ArrivalRates(models_max=2)
+    for now_s, name in enumerate("abac"):
+        rates.arrived(name, float(now_s))
+    assert {name: rates.rate_per_s(name, 4.0) > 0 for name in "abc"} == {"a": True, "b": False, "c": True}
+
+
+def test_a_model_that_was_forgotten_begins_anew():
+    rates = ArrivalRates(models_max=1)
+    arrive(rates, 50.0, 0.0, 60.0)
+    rates.arrived("other", 60.0)
+    rates.arrived("m", 61.0)
+    assert rates.rate_per_s("other", 61.0) == 0.0
+    assert rates.rate_per_s("m", 61.0) < 2
+    assert rates.growth("m", 61.0) == pytest.approx(1.0, abs=0.1)
+
+
+@given(st.integers(1, 4), st.text("abcdef", max_size=40))
+def test_what_is_kept_are_the_models_asked_for_last(models_max, asked):
+    rates, kept = ArrivalRates(models_max=models_max), OrderedDict()
+    for now_s, name in enumerate(asked):
+        rates.arrived(name, float(now_s))
+        kept[name] = None
+        kept.move_to_end(name)
+        if len(kept) > models_max:
+            kept.popitem(last=False)
+        assert {n for n in "abcdef" if rates.rate_per_s(n, float(now_s)) > 0} == kept.keys()
 
 
 @given(st.lists(st.floats(0, 1e5), max_size=40).map(sorted), st.floats(0, 1e5))
-@settings(deadline=None)
 def test_no_rate_is_impossible(arrivals, later_s):
     rates = ArrivalRates()
     for at_s in arrivals:

@@ -46,6 +46,31 @@ def test_each_further_failure_doubles_the_time_up_to_a_bound():
     assert told == [1.0, 2.0, 4.0, 5.0, 5.0]
 
 
+@pytest.mark.parametrize("kind", BLAMED)
+def test_failures_while_put_aside_do_not_prolong_it(kind):
+    """They are of requests sent before: the node has paid for that outage already."""
+    fleet = joined(settings=SETTINGS)
+    for number in range(8):
+        fleet.step(a_dispatch(a_request(number)), 1.0)
+    told = [
+        fleet.step(an_outcome(a_request(number), kind=kind, detail=f"no. {number}"), 2.0 + number / 10)
+        for number in range(8)
+    ]
+    assert told == [(), (NodeEjected("a", 1.0, "no. 1"),), *[()] * 6]
+    assert fleet.in_flight == 0
+    assert seen(fleet, 3.0).unavailable == "put aside for 0.1 s more: no. 1"
+    assert seen(fleet, 3.1).unavailable is None
+
+
+def test_nor_do_they_count_towards_the_next_time():
+    fleet = joined(settings=SETTINGS)
+    for now_s in (1.0, 1.0, 1.5, 1.75):
+        attempt(fleet, now_s)
+    assert attempt(fleet, 2.0) == (NodeEjected("a", 2.0, "failed"),)
+    assert attempt(fleet, 3.9) == ()
+    assert attempt(fleet, 4.0) == (NodeEjected("a", 4.0, "failed"),)
+
+
 def test_many_failures_do_not_overflow():
     fleet = joined(settings=SETTINGS)
     for at in range(2000):

@@ -9,6 +9,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from isochrone.fleet import FleetSettings, LoadReported, PulseReceived, Tick
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.ledger import Ledger
+from isochrone.fleet.wait import Unseen
 from isochrone.model import Load, OutcomeKind, Request
 
 BUSY = Load(1, running=1, wait_s=2.0, backlog_s=2.0)
@@ -70,11 +71,14 @@ def test_an_end_after_the_node_was_forgotten_is_still_an_end():
     assert fleet.in_flight == 0
 
 
-@pytest.mark.parametrize(("sent_at_s", "counts"), [(9.0, 0), (9.94, 0), (9.96, 1), (10.0, 1), (10.5, 1)])
-def test_a_report_does_not_know_what_was_sent_less_than_a_round_trip_before(sent_at_s, counts):
+@pytest.mark.parametrize(
+    ("sent_at_s", "arrived_s"), [(9.0, []), (9.75, []), (9.8125, [-0.0625]), (10.0, [0.125]), (10.5, [0.625])]
+)
+def test_a_report_does_not_know_what_was_sent_less_than_a_round_trip_before(sent_at_s, arrived_s):
     ledger = Ledger(Flow(10.0))
     ledger.reserve("r", 5.0, sent_at_s)
-    assert ledger.unseen(reported_at_s=10.0, rtt_s=0.05, now_s=10.5)[0] == counts
+    unseen = ledger.unseen(reported_at_s=10.0, rtt_s=0.25)
+    assert unseen == tuple(Unseen(at_s, 5.0) for at_s in arrived_s)
 
 
 def test_a_report_that_knows_of_our_work_takes_its_place():
@@ -86,13 +90,21 @@ def test_a_report_that_knows_of_our_work_takes_its_place():
     assert seen(fleet, 2.0).own_in_flight == 1
 
 
-def test_work_that_has_surely_begun_drains():
+def test_unseen_dispatches_are_told_in_order_while_they_are_open():
     ledger = Ledger(Flow(10.0))
-    ledger.reserve("r", 3.0, 1.0)
-    assert ledger.unseen(1.0, 0.1, 1.0) == (1, 3.0)
-    assert ledger.unseen(1.0, 0.1, 1.05) == (1, 3.0)
-    assert ledger.unseen(1.0, 0.1, 2.05) == (1, pytest.approx(2.0))
-    assert ledger.unseen(1.0, 0.1, 99.0) == (1, 0.0)
+    for at, request_id in enumerate("zax"):
+        ledger.reserve(request_id, 3.0 + at, 1.0 + at)
+    assert ledger.unseen(1.0, 0.5) == (Unseen(0.25, 3.0), Unseen(1.25, 4.0), Unseen(2.25, 5.0))
+    ledger.release("a")
+    assert ledger.unseen(1.0, 0.5) == (Unseen(0.25, 3.0), Unseen(2.25, 5.0))
+    assert ledger.unseen(2.0, 0.5) == (Unseen(1.25, 5.0),)
+    assert ledger.unseen(3.5, 0.5) == ()
+
+
+def test_work_drains_from_when_it_has_arrived_and_not_before():
+    fleet = joined(rtt_ms=500.0)
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    assert [seen(fleet, now_s).wait_s for now_s in (1.0, 1.25, 2.25, 99.0)] == [3.0, 3.0, 2.0, 0.0]
 
 
 def test_release_tells_whether_it_was_open():
@@ -111,6 +123,27 @@ def test_our_own_flow_is_not_taken_for_that_of_others():
     alone.step(an_outcome(a_request()), 10.0)
     assert seen(alone, 11.0).wait_s == pytest.approx(3.0, abs=0.06)
     assert seen(crowded, 11.0).wait_s == pytest.approx(3.5)
+
+
+def test_each_model_has_its_own_turn_and_only_dispatches_count():
+    fleet = joined("a", "b")
+    assert (fleet.view(MODEL, 0.0).turn, fleet.view("other", 0.0).turn) == (0, 0)
+    for number in range(3):
+        fleet.step(a_dispatch(a_request(number), "ab"[number % 2]), 1.0)
+    fleet.step(a_dispatch(a_request(9, model="other")), 1.0)
+    assert (fleet.view(MODEL, 1.0).turn, fleet.view("other", 1.0).turn) == (3, 1)
+    for kind in OutcomeKind:
+        fleet.step(an_outcome(a_request(0), kind=kind), 2.0)
+    fleet.step(Tick(), 2.5)
+    assert (fleet.view(MODEL, 3.0).turn, fleet.view("other", 3.0).turn) == (3, 1)
+
+
+def test_a_retry_takes_a_turn_as_well_so_it_goes_elsewhere():
+    fleet = joined("a", "b")
+    fleet.step(a_dispatch(a_request(), "a"), 1.0)
+    fleet.step(an_outcome(a_request(), "a", OutcomeKind.FAILED), 1.0)
+    fleet.step(a_dispatch(a_request(), "b"), 1.0)
+    assert fleet.view(MODEL, 1.0).turn == 2
 
 
 class Books(RuleBasedStateMachine):
@@ -195,4 +228,4 @@ class Books(RuleBasedStateMachine):
 
 
 TestBooks = Books.TestCase
-TestBooks.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestBooks.settings = settings(max_examples=100, stateful_step_count=30)

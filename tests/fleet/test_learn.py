@@ -4,7 +4,7 @@ from math import exp, isfinite
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet.learn import Average, Flow, Line
@@ -82,7 +82,6 @@ def test_a_line_that_would_begin_below_zero_begins_at_zero():
 
 
 @given(st.lists(st.tuples(positive, positive), max_size=60), positive, st.floats(0, 100), positive)
-@settings(deadline=None)
 def test_a_line_is_never_negative_nor_infinite(samples, base, slope, x):
     line = Line(40)
     line.expect(base, slope, (0.0, 256.0), 3.0)
@@ -111,7 +110,6 @@ def test_a_prior_of_an_average_weighs_as_its_samples():
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50), st.integers(1, 20))
-@settings(deadline=None)
 def test_an_average_stays_among_its_samples(samples, memory):
     average = Average(memory)
     for sample in samples:

@@ -16,7 +16,7 @@ def prompt(name: int, blocks: int = 16) -> PromptBlocks:
 
 
 @given(st.lists(st.lists(st.integers(0, 500), max_size=120), max_size=8), st.lists(st.booleans(), max_size=8))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_memory_is_bounded_whatever_comes(prompts, judgements):
     memory = PrefixMemory(100)
     for blocks, hit in zip(prompts, [*judgements, *[True] * 8], strict=False):

@@ -1,7 +1,7 @@
 """Round trips: measured beats believed, one slow probe does not make a node far."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet.node import Rtt
@@ -40,7 +40,6 @@ def test_a_real_change_of_path_is_believed_in_time():
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=50))
-@settings(deadline=None)
 def test_never_below_the_least_nor_above_the_most(samples):
     rtt = Rtt(0.25, value_ms=77.0)
     for sample in samples:

@@ -1,6 +1,6 @@
 """The last decisions: bounded, found by id or as the last, whole when they end."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.gateway.records import LAST, Records
@@ -66,7 +66,6 @@ def test_newest_first_and_no_more_than_asked_for():
 
 
 @given(st.integers(0, 5), st.lists(st.tuples(st.sampled_from("bae"), st.integers(0, 9))))
-@settings(deadline=None)
 def test_whatever_happens_memory_is_bounded(most, happenings):
     records = Records(most)
     for what, number in happenings:

@@ -1,7 +1,7 @@
 """Whom to try next after a failure: someone who does not share the cause."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.independence import first_independent
@@ -32,7 +32,6 @@ domains = st.dictionaries(st.sampled_from("abcdef"), st.sets(st.integers(0, 4), 
 
 
 @given(domains, st.data())
-@settings(deadline=None)
 def test_never_one_that_failed_and_never_none_while_one_is_left(declared, data):
     candidates = data.draw(st.permutations(sorted(declared)))
     failed = data.draw(st.sets(st.sampled_from(candidates)))

@@ -3,7 +3,7 @@
 from heapq import heapify, heapreplace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet.learn import Flow
@@ -136,7 +136,6 @@ jobs = st.builds(
 
 
 @given(jobs, seconds)
-@settings(deadline=None)
 def test_what_remains_is_never_negative_and_never_grows(job, later_s):
     assert 0 <= job.remaining_s(6.0 + later_s) <= job.remaining_s(6.0)
 
@@ -150,7 +149,6 @@ def brute_force_wait_s(slots: int, services_s: list[float]) -> float:
 
 
 @given(st.integers(1, 5), st.lists(seconds, max_size=15))
-@settings(deadline=None)
 def test_the_wait_is_that_of_a_queue_really_served(slots, services_s):
     desk = a_desk(slots, 100)
     for at, service_s in enumerate(services_s):
@@ -194,7 +192,6 @@ def test_inflow_is_the_work_let_in():
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(("admit", "start", "leave", "look")), seconds)))
-@settings(deadline=None)
 def test_busy_slot_seconds_are_the_integral_of_busy_slots(happenings):
     desk, now_s, integral = a_desk(slots=3, queue_max=100), 0.0, 0.0
     for name, what, pause_s in happenings:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_node, a_view
 
@@ -138,7 +138,6 @@ def with_model(node: NodeView, **changes) -> NodeView:
 
 
 @given(worlds())
-@settings(deadline=None)
 def test_no_estimate_is_impossible(world):
     view, request, node = world
     got = estimate(view, request, node, WEIGHTS)
@@ -152,7 +151,6 @@ def test_no_estimate_is_impossible(world):
 
 
 @given(worlds(), ms(), st.sampled_from(["rtt_ms", "wait_s", "age_s"]))
-@settings(deadline=None)
 def test_more_of_what_delays_is_never_sooner(world, more, term):
     view, request, node = world
     later = replace(node, **{term: getattr(node, term) + more})
@@ -168,7 +166,6 @@ def test_more_of_what_delays_is_never_sooner(world, more, term):
         ["ready_in_s", "prefill_base_ms", "prefill_ms_per_token", "tpot_ms", "error_ms", "bias_ms"]
     ),
 )
-@settings(deadline=None)
 def test_a_slower_model_is_never_sooner(world, more, term):
     view, request, node = world
     node = with_model(node, prefill_base_ms=1.0, prefill_ms_per_token=1.0, tpot_ms=1.0)
@@ -179,7 +176,6 @@ def test_a_slower_model_is_never_sooner(world, more, term):
 
 
 @given(worlds(), st.integers(0, 6), ms(50))
-@settings(deadline=None)
 def test_more_cached_is_never_later(world, blocks, base):
     view, request, node = world
     model = node.models[MODEL]

@@ -46,7 +46,7 @@ def first(name: str, view: FleetView, luck: Random | None = None) -> str:
 
 @EVERY_POLICY
 @given(view=views(), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_policy_orders_all_usable_nodes_and_no_others(policy, view, seed):
     ranked = policy.rank(choice(view), Random(seed))
     assert sorted(node.node for node in ranked) == [node.node for node in choice(view).nodes]
@@ -54,14 +54,13 @@ def test_a_policy_orders_all_usable_nodes_and_no_others(policy, view, seed):
 
 @EVERY_POLICY
 @given(view=views(), seed=st.integers(0, 1000))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_the_same_arguments_give_the_same_decision(policy, view, seed):
     decisions = [route(view, A_REQUEST, Random(seed), Router(policy)) for _ in range(2)]
     assert decisions[0] == decisions[1]
 
 
 @given(views())
-@settings(deadline=None)
 def test_soonest_takes_the_least_score(view):
     decision = route(view, A_REQUEST, Random(1), Router(find_policy("soonest")))
     scores = [candidate.estimate.score_ms for candidate in decision.candidates]
@@ -82,7 +81,6 @@ def test_soonest_goes_far_when_near_is_busy():
 
 
 @given(views())
-@settings(deadline=None)
 def test_nearest_goes_by_round_trip_alone(view):
     ranked = find_policy("nearest").rank(choice(view), Random(1))
     trips = [node.rtt_ms for node in ranked]
@@ -101,7 +99,6 @@ def test_round_robin_goes_on_from_the_node_whose_turn_it_is():
 
 
 @given(views(), st.integers(0, 1000))
-@settings(deadline=None)
 def test_least_request_counts_our_own(view, seed):
     ranked = find_policy("least-request").rank(choice(view), Random(seed))
     counts = [node.own_in_flight for node in ranked]

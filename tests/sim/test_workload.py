@@ -18,7 +18,7 @@ SHORT = WorkloadSettings(
 
 
 @given(seed=SEEDS, rate_per_s=st.floats(0.1, 1000), cv=st.floats(0.0, 1.5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_gaps_have_the_mean_and_the_spread_asked_for(seed: int, rate_per_s: float, cv: float) -> None:
     asked = replace(SHORT, rate_per_s=rate_per_s, cv=cv)
     times_s = [0.0] + [arrival.at_s for arrival in generate(asked, seed)]
@@ -30,7 +30,7 @@ def test_gaps_have_the_mean_and_the_spread_asked_for(seed: int, rate_per_s: floa
 
 
 @given(seed=SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(seed: int) -> None:
     asked = WorkloadSettings(rate_per_s=5, count=20)
     once, again, other = (list(generate(asked, each)) for each in (seed, seed, seed + 1))
@@ -45,7 +45,7 @@ def test_the_bytes_do_not_depend_on_the_process_or_the_version() -> None:
 
 
 @given(seed=SEEDS, duration_s=st.floats(0.1, 5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_it_ends_with_the_time_or_the_count(seed: int, duration_s: float) -> None:
     by_time = list(generate(WorkloadSettings(rate_per_s=20, duration_s=duration_s), seed))
     assert all(arrival.at_s <= duration_s for arrival in by_time)
@@ -54,7 +54,7 @@ def test_it_ends_with_the_time_or_the_count(seed: int, duration_s: float) -> Non
 
 
 @given(seed=SEEDS)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_each_client_keeps_one_prompt_of_its_own(seed: int) -> None:
     systems: dict[str, set[str]] = {}
     for arrival in generate(WorkloadSettings(rate_per_s=5, count=200), seed):

@@ -1,7 +1,7 @@
 """Headers between hops: what may pass, and whose token it is. And the names on the bus."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.wire import subjects
@@ -34,7 +34,6 @@ names = st.sampled_from([*(name.encode() for name in HOP_BY_HOP.split()), b"x-a"
 
 
 @given(st.lists(st.tuples(names, st.sampled_from((b"x-a", b"close", b"", b"x-b, ,")))).map(tuple))
-@settings(deadline=None)
 def test_passing_twice_is_passing_once(headers):
     passed = end_to_end(headers)
     assert end_to_end(passed) == passed

@@ -65,7 +65,7 @@ cards = st.builds(
 
 A_PULSE = Pulse("a", 1, 1, "d", Load(2), (ModelPulse("m", ModelState.READY),))
 A_CARD = NodeCard("a", "http://h:1", models=(ModelCard("m"),))
-LIMIT = settings(deadline=None, max_examples=60)
+LIMIT = settings(max_examples=60)
 
 
 @given(cards)
@@ -110,7 +110,7 @@ def test_the_orca_header_reads_as_envoy_reads_it():
 
 
 @given(st.binary(max_size=300))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_junk_is_a_wire_error_and_nothing_else(junk):
     for decode in (wire.decode_card, wire.decode_pulse, wire.decode_load, decode_orca):
         for data in (junk, b"JSON " + junk):
@@ -121,7 +121,7 @@ def test_junk_is_a_wire_error_and_nothing_else(junk):
 @given(
     st.data(), st.sampled_from((wire.encode_pulse(A_PULSE), wire.encode_card(A_CARD), encode_orca(Load(2))))
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_damaged_message_is_a_message_or_a_wire_error(data, message):
     at = data.draw(st.integers(0, len(message)))
     damaged = message[:at] + data.draw(st.binary(max_size=4)) + message[at + data.draw(st.integers(0, 4)) :]
@@ -172,8 +172,19 @@ def test_no_impossible_speed_comes_in(name, value):
 def test_a_node_without_slots_is_no_node():
     with pytest.raises(WireError, match="slots = 0"):
         wire.decode_load(b'{"slots":0}')
-    with pytest.raises(WireError, match="slots below 1"):
-        wire.decode_card(wire.encode_card(replace(A_CARD, slots=0)))
+
+
+@pytest.mark.parametrize("slots", [-1, 0, wire.COUNT_MAX + 1])
+def test_the_slots_of_a_card_are_bounded_on_both_sides(slots):
+    with pytest.raises(WireError, match="slots not within 1 and 1000000"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, slots=slots)))
+
+
+def test_a_backlog_may_be_a_day_for_each_slot_and_no_more():
+    load = Load(3, backlog_s=3 * wire.SECONDS_MAX)
+    assert wire.decode_load(wire.encode_load(load)) == load
+    with pytest.raises(WireError, match="backlog_s"):
+        wire.decode_load(wire.encode_load(replace(load, backlog_s=3 * wire.SECONDS_MAX + 1)))
 
 
 @pytest.mark.parametrize("name", ["queue_max", "memory_bytes"])
@@ -202,7 +213,7 @@ def test_a_name_that_could_be_something_else_is_refused(name):
     "url",
     [
         *("", "h:1", "ftp://h", "http://", "http://u:p@h", "http://h/?q", "http://h\r\nx: y", "http://h\n"),
-        *("http://h #", "file:///etc/passwd", "http://h/ä"),
+        *("http://h #", "file:///etc/passwd", "http://h/ä", "http://h:0", "http://h:65536", "http://h:x"),
     ],
 )
 def test_a_url_is_plain_http(url):

@@ -194,7 +194,7 @@ bodies = st.binary(max_size=200) | st.dictionaries(field_names, json_values | st
 
 
 @given(bodies, st.sampled_from((CHAT_PATH, COMPLETIONS_PATH)))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_any_body_is_a_request_or_a_refusal(body, path):
     with suppress(BadRequestError):
         request = parse_request(Ask("r", path), body)
@@ -206,7 +206,6 @@ text = st.binary(max_size=600)
 
 
 @given(text, text, text, st.sampled_from(("m", "n")))
-@settings(deadline=None)
 def test_a_common_beginning_is_common_blocks(head, one, other, model):
     first, second = (openai.hash_blocks(head + tail, model) for tail in (one, other))
     common = len(head) // openai.BLOCK_BYTES
@@ -216,7 +215,6 @@ def test_a_common_beginning_is_common_blocks(head, one, other, model):
 
 
 @given(st.binary(min_size=64, max_size=600), st.integers(0, 599))
-@settings(deadline=None)
 def test_blocks_differ_from_the_first_difference_on(text, at):
     at = min(at, len(text) - 1)
     changed = text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :]
@@ -227,7 +225,6 @@ def test_blocks_differ_from_the_first_difference_on(text, at):
 
 
 @given(st.binary(min_size=64, max_size=300))
-@settings(deadline=None)
 def test_blocks_differ_by_model_and_from_each_other(text):
     ours, theirs = (openai.hash_blocks(text, model).hashes for model in ("m", "n"))
     assert not set(ours) & set(theirs)

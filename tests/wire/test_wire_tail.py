@@ -21,7 +21,7 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(streams, st.lists(st.integers(0, 300), max_size=20))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_events_are_counted_however_the_stream_is_cut(stream, cuts):
     data, tail = b"".join(line + end for line, end in stream), Tail(1000)
     for piece in pieces(data, cuts):
@@ -40,7 +40,6 @@ def test_events_are_counted_byte_by_byte():
 
 
 @given(st.lists(st.binary(max_size=50), max_size=60))
-@settings(deadline=None)
 def test_the_end_is_kept_and_memory_is_bounded(data):
     tail = Tail(40)
     for piece in data:

@@ -30,7 +30,7 @@ counts = st.integers(0, 10**8)
 
 
 @given(st.builds(Timings, times, times, times, times, counts, counts, counts, st.floats(0.01, 1e6)))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_timings_come_out_as_they_went_in(timings):
     assert decode_timings(encode_timings(timings)) == timings
     assert b"\n" not in encode_timings(timings)
@@ -54,7 +54,7 @@ def test_no_impossible_count_comes_in(name, value):
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_junk_is_a_wire_error_and_an_empty_report(junk):
     with pytest.raises(WireError):
         decode_timings(junk)

@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -222,30 +224,44 @@ class Network:
         return NetworkFile(os.getpid(), self._gateway_url, self._nats.url, self._token, nodes)
 
     def _greet(self) -> None:
+        console, model = self._console, DEMO_MODEL if self._nodes else "MODEL"
+        if self._nodes:
+            console.print(self._places())
+            console.print(
+                f"\n[dim]The gateway is said to be in {GATEWAY_REGION}. All processes run on this machine; the "
+                "distance between places is emulated by delaying bytes. Everything else is real: models, "
+                "queues, loads.[/dim]\n"
+            )
+        command = _own_command()
+        console.print(
+            Panel(
+                f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]   model [bold]{model}[/bold]\n\n"
+                f"{command} status         what is where, live\n"
+                f"{command} explain last   why the last request went where it went\n"
+                f"{command} demo           every policy on the same requests\n"
+                f"{command} node --help    join with an engine of yours",
+                title="Isochrone is up; Ctrl-C ends it",
+                expand=False,
+            )
+        )
+        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
+        example = (
+            f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
+        )
+        console.print(f"\n{example}\n", soft_wrap=True, markup=False, highlight=False)
+
+    def _places(self) -> Table:
         table = Table(box=None, pad_edge=False)
         for column in ("node", "place", "emulated RTT", "condition"):
             table.add_column(column)
         for node in self._nodes:
             table.add_row(node.name, node.region, f"{node.rtt_ms:.0f} ms", node.condition)
-        if self._nodes:
-            self._console.print(table)
-            self._console.print(
-                f"[dim]The gateway is said to be in {GATEWAY_REGION}. All processes run on this machine; the "
-                "distance\nbetween places is emulated by delaying bytes. Everything else is real: models, "
-                "queues, loads.[/dim]"
-            )
-        model = DEMO_MODEL if self._nodes else "MODEL"
-        self._console.print(
-            Panel(
-                f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]   model [bold]{model}[/bold]\n\n"
-                f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' \\\n"
-                f'  -d \'{{"model": "{model}", "max_tokens": 40,\n'
-                '       "messages": [{"role": "user", "content": "Why is the sky blue?"}]}\'\n\n'
-                "isochrone status         what is where, live\n"
-                "isochrone explain last   why the last request went where it went\n"
-                "isochrone demo           every policy on the same requests\n"
-                "isochrone node --help    join with an engine of yours",
-                title="Isochrone is up; Ctrl-C ends it",
-                expand=False,
-            )
-        )
+        return table
+
+
+def _own_command() -> str:
+    """How the user would call us again, from where he stands."""
+    called = Path(sys.argv[0])
+    if shutil.which("isochrone") == str(called):
+        return "isochrone"
+    return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
