@@ -1,4 +1,4 @@
-"""The docs name what the code has: policies, errors, metrics, headers, subjects, variables, rooms, commands."""
+"""The docs name what the code has: policies, errors, metrics, headers, variables, rooms, commands."""
 
 import ast
 import re

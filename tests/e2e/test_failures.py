@@ -24,7 +24,7 @@ def start(cluster: Cluster, *names: str) -> None:
 def ask(cluster: Cluster, policy: str = "soonest", max_tokens: int = 4, **fields: Any) -> httpx.Response:
     return httpx.post(
         f"{cluster.url}/v1/chat/completions",
-        json={"model": MODEL, "messages": SKY, "max_tokens": max_tokens, **fields},
+        json={"model": MODEL, "messages": SKY, "max_tokens": max_tokens, "ignore_eos": True, **fields},
         headers={"x-isochrone-policy": policy},
         timeout=60,
     )
@@ -62,7 +62,7 @@ def test_killed_node_loses_no_request_that_has_no_token_yet(empty_cluster: Clust
 def test_stream_cut_after_its_first_token_ends_with_an_error_event(empty_cluster: Cluster) -> None:
     cluster = empty_cluster
     start(cluster, "a")
-    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500, "stream": True}
+    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", f"{cluster.url}/v1/chat/completions", json=body, timeout=30) as response:
         lines = response.iter_lines()
         assert next(lines).startswith("data: ")

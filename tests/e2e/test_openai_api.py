@@ -104,6 +104,7 @@ def test_leaving_client_frees_the_slot(cluster: Cluster, client: openai.OpenAI) 
         messages=[{"role": "user", "content": "Count to a thousand."}],
         max_tokens=1500,
         stream=True,
+        extra_body={"ignore_eos": True},
     )
     next(iter(stream))
     assert sum(cluster.load(name)["running"] for name in "ab") == 1
@@ -114,7 +115,7 @@ def test_leaving_client_frees_the_slot(cluster: Cluster, client: openai.OpenAI) 
 
 def test_leaving_before_the_answer_frees_the_slot(cluster: Cluster) -> None:
     """Not streamed: nothing has been sent when the client goes."""
-    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500}
+    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500, "ignore_eos": True}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{cluster.url}/v1/chat/completions", json=body, timeout=1.0)
     cluster.wait_idle("a", "b")
@@ -212,7 +213,7 @@ def test_deadline_that_nobody_can_meet_is_503(cluster: Cluster) -> None:
 def test_deadline_passing_is_504(cluster: Cluster) -> None:
     response = httpx.post(
         f"{cluster.url}/v1/chat/completions",
-        json={"model": MODEL, "messages": SKY, "max_tokens": 1500},
+        json={"model": MODEL, "messages": SKY, "max_tokens": 1500, "ignore_eos": True},
         headers={"x-isochrone-timeout-ms": "2500"},
         timeout=20,
     )
@@ -222,7 +223,7 @@ def test_deadline_passing_is_504(cluster: Cluster) -> None:
 
 
 def test_deadline_passing_mid_stream_ends_with_an_error_event(cluster: Cluster) -> None:
-    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500, "stream": True}
+    body = {"model": MODEL, "messages": SKY, "max_tokens": 1500, "stream": True, "ignore_eos": True}
     headers = {"x-isochrone-timeout-ms": "2500"}
     events = []
     with httpx.stream(

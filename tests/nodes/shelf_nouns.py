@@ -11,7 +11,7 @@ from isochrone.nodes.inference.settings import ModelSpec
 from isochrone.nodes.inference.shelf import Shelf, ShelfParts, ShelvedModel
 from isochrone.ports import EngineMetrics, StoredModel
 
-PATIENCE_S = 5.0
+PATIENCE_S = 2.0
 """Only a broken test waits so long."""
 
 T = TypeVar("T")

@@ -77,9 +77,11 @@ def test_uncertainty_costs_by_kappa():
         assert got.score_ms == pytest.approx(got.total_ms + kappa * 100)
 
 
-@pytest.mark.parametrize(("limit", "tokens"), [(None, 51), (10, 10), (1, 1), (500, 51)])
-def test_the_answer_is_no_longer_than_the_client_allows(limit, tokens):
-    got = told(request=replace(A_REQUEST, output_tokens_max=limit))
+@pytest.mark.parametrize(("limit", "tokens"), [(None, 51), (10, 10), (1, 1), (100, 45), (500, 125)])
+def test_the_answer_is_as_long_as_learned_and_no_longer_than_allowed(limit, tokens):
+    """The line learned: 25 tokens, and a fifth of the limit."""
+    view = a_view(a_node(), output_tokens_base=25.0, output_tokens_per_limit=0.2)
+    got = estimate(view, replace(A_REQUEST, output_tokens_max=limit), view.nodes[0], WEIGHTS)
     assert got.output_tokens == tokens
     assert got.decode_ms == 10 * (tokens - 1)
 

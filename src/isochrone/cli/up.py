@@ -228,9 +228,9 @@ class Network:
         if self._nodes:
             console.print(self._places())
             console.print(
-                f"\n[dim]The gateway is said to be in {GATEWAY_REGION}. All processes run on this machine; the "
-                "distance between places is emulated by delaying bytes. Everything else is real: models, "
-                "queues, loads.[/dim]\n"
+                f"\n[dim]The gateway is said to be in {GATEWAY_REGION}. All processes run on this machine; "
+                "the distance between places is emulated by delaying bytes. Everything else is real: "
+                "models, queues, loads.[/dim]\n"
             )
         command = _own_command()
         console.print(

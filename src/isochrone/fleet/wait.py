@@ -42,7 +42,7 @@ def wait_s(load: Load, since: SinceReport) -> float:
     drain = max(0.0, 1.0 - since.others_flow / load.slots)
     free_slots = max(0, load.slots - load.running - load.queued)
     left_s = 0.0 if free_slots else load.wait_s
-    at_s, started_s = 0.0, 0.0
+    at_s, ends_s = 0.0, list[float]()
     for arrival in since.unseen:
         arrived_s = min(max(at_s, arrival.arrived_s), since.age_s)
         left_s = max(0.0, left_s - (arrived_s - at_s) * drain)
@@ -50,9 +50,10 @@ def wait_s(load: Load, since: SinceReport) -> float:
         if not free_slots:
             left_s += arrival.service_s / load.slots
             continue
-        free_slots -= 1
-        started_s += arrival.service_s
-        if not free_slots:  # the last one: from now on there is a wait, for the slots then in use
-            backlog_s = max(0.0, load.backlog_s - load.running * arrived_s * drain)
-            left_s = (backlog_s + started_s) / load.slots
+        busy_until_s = [end_s for end_s in ends_s if end_s > at_s]
+        free_slots += len(ends_s) - len(busy_until_s) - 1
+        ends_s = [*busy_until_s, at_s + arrival.service_s]
+        if not free_slots:  # that was the last one: from now on there is a wait, for the slots then in use
+            backlog_s = max(0.0, load.backlog_s - load.running * at_s * drain)
+            left_s = (backlog_s + sum(end_s - at_s for end_s in ends_s)) / load.slots
     return 0.0 if free_slots else max(0.0, left_s - (since.age_s - at_s) * drain)

@@ -86,7 +86,7 @@ class FleetView:
         output_tokens_mean: how long answers without a limit lately were.
         output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
         output_tokens_per_limit: more of them for each token of the client's limit.
-        turn: number of decisions made before this one (round-robin counts on it).
+        turn: dispatches of this model so far, retries included (round-robin counts on it).
     """
 
     now_s: float

@@ -18,7 +18,23 @@ _LOADED_OVER_WEIGHTS = 1.25
 
 @dataclass(slots=True)
 class ShelvedModel:
-    """One model of the node."""
+    """One model of the node.
+
+    Attributes:
+        card: what the network is told of it.
+        spec: what the operator said of it.
+        state: how far it is from answering.
+        speeds: what was measured.
+        engine: the engine that answers for it, when ready.
+        loading: the load under way.
+        load_started_s: when that began.
+        load_expected_s: how long it was expected to take.
+        load_done: fraction done, as far as the engine tells.
+        users: requests that need it now; it is not evicted meanwhile.
+        used_at_s: when it was last used.
+        memory_bytes: of the budget, what it holds or has reserved.
+        gone: set unless an engine of it is just ending and still holds memory.
+    """
 
     card: ModelCard
     spec: ModelSpec
@@ -32,11 +48,10 @@ class ShelvedModel:
     users: int = 0
     used_at_s: float = 0.0
     memory_bytes: int = 0
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether it holds memory now, or is about to."""
-        return self.state in (ModelState.READY, ModelState.LOADING)
+    def __post_init__(self) -> None:
+        self.gone.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +186,14 @@ class Shelf:
 
         model.load_done = 0.0
         try:
+            await model.gone.wait()
             weights = await self._weights(model)
             await self._make_room(model)
             started_s = self._clock.now_s()
             engine = await self._host.start(model.card, weights.path, progress)
         except BaseException:
             model.memory_bytes = 0
+            self._freed.set()
             model.state = ModelState.ON_DISK if self._on_disk(model) else ModelState.ABSENT
             self._changed()
             raise
@@ -250,10 +267,15 @@ class Shelf:
         engine, model.engine = model.engine, None
         model.state, model.load_done = ModelState.ON_DISK, 0.0
         model.speeds.prefix.clear()
-        if engine is not None:
-            await engine.stop()
-        model.memory_bytes = 0
-        self._changed()
+        model.gone.clear()
+        try:
+            if engine is not None:
+                await engine.stop()
+        finally:
+            model.memory_bytes = 0
+            model.gone.set()
+            self._freed.set()
+            self._changed()
 
     async def close(self) -> None:
         """End every engine and every load."""
