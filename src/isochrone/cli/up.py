@@ -128,13 +128,12 @@ class Network:
         programs += [self._node_program(node, ports) for node in self._nodes]
         gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
         self._gateway_url = str(gateway.facts["url"])
-        say("waiting for the nodes to join and to load their models")
-        await self._until(self._all_ready)
+        await self._until(self._all_ready, say)
         for node in self._nodes:
             if node.neighbours:
                 say(f"letting {node.name} have users of its own")
                 await self._child(self._neighbour_program(node))
-        await self._until(self._all_busy)
+        await self._until(self._all_busy, say)
 
     async def _child(self, program: Program) -> Child:
         child = Child(program, self._state_dir / "logs", self._tell)
@@ -194,8 +193,8 @@ class Network:
         """Whether the gateway has heard of the users of the nodes that have some."""
         return all(nodes[node.name]["running"] > 0 for node in self._nodes if node.neighbours)
 
-    async def _until(self, condition: Callable[[dict[str, Any]], bool]) -> None:
-        """Wait until `condition` holds of the gateway's view of the nodes, by name."""
+    async def _until(self, condition: Callable[[dict[str, Any]], bool], say: Callable[[str], None]) -> None:
+        """Wait until `condition` holds of the gateway's view of the nodes, by name; tell what that is."""
         async with httpx.AsyncClient() as client:
             try:
                 async with asyncio.timeout(_READY_S_MAX):
@@ -203,6 +202,7 @@ class Network:
                         status = (await client.get(f"{self._gateway_url}{STATUS_PATH}")).json()
                         if condition({node["node"]: node for node in status["nodes"]}):
                             return
+                        say(f"nodes: {_states(status['nodes']) or 'none has joined yet'}")
                         await asyncio.sleep(_LOOK_S)
             except TimeoutError:
                 raise IsochroneError(
@@ -265,3 +265,7 @@ def _own_command() -> str:
     if shutil.which("isochrone") == str(called):
         return "isochrone"
     return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
+
+
+def _states(nodes: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{node['node']} {model['state']}" for node in nodes for model in node["models"])

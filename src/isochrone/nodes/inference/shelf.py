@@ -12,6 +12,9 @@ from isochrone.ports import Clock, Engine, EngineError, EngineHost, Store, Store
 _READY_SOON_S = 0.05
 """A load that takes longer than expected is always expected to end this soon."""
 
+_LOAD_TOLD = 0.2
+"""From this fraction of a load on, the engine's own word beats what past loads took."""
+
 _LOADED_OVER_WEIGHTS = 1.25
 """Memory of a loaded model over the size of its weights, until it was measured (KV cache, buffers)."""
 
@@ -127,7 +130,10 @@ class Shelf:
             return 0.0
         if model.state is ModelState.LOADING:
             elapsed_s = self._clock.now_s() - model.load_started_s
-            return max(_READY_SOON_S, model.load_expected_s - elapsed_s)
+            left_s = model.load_expected_s - elapsed_s
+            if model.load_done > _LOAD_TOLD:
+                left_s = elapsed_s * (1 / model.load_done - 1)
+            return max(_READY_SOON_S, left_s)
         load_s = model.speeds.load_s(model.card.size_bytes)
         if model.state is ModelState.ABSENT:
             load_s += model.speeds.fetch_s(model.card.size_bytes)
