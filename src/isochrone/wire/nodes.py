@@ -12,7 +12,7 @@ from isochrone.model import Load, ModelPulse, NodeCard, Pulse
 from isochrone.wire.errors import WireError
 
 CARD_BYTES_MAX = 256 * 1024
-PULSE_BYTES_MAX = 64 * 1024
+PULSE_BYTES_MAX = 256 * 1024
 MODELS_MAX = 1024
 COUNT_MAX = 1_000_000
 SECONDS_MAX = 86_400.0
