@@ -190,10 +190,13 @@ def test_stopped_node_says_goodbye_and_finishes(empty_cluster: Cluster) -> None:
     until("it is forgotten", lambda: cluster.node(leaving) is None)
 
 
-def test_no_node_at_all_is_404_and_all_gone_is_503(empty_cluster: Cluster) -> None:
+def test_not_heard_of_anybody_and_all_gone_are_503(empty_cluster: Cluster) -> None:
+    """Clients do not retry a 404: a gateway that has just started must not give one."""
     cluster = empty_cluster
     cluster.start_gateway()
-    assert ask(cluster).status_code == 404
+    early = ask(cluster)
+    assert (early.status_code, early.json()["error"]["code"]) == (503, "no_node_available")
+    assert "retry-after" in early.headers
     cluster.start_node("a")
     cluster.wait_ready("a")
     cluster.nodes["a"].popen.kill()
@@ -202,3 +205,26 @@ def test_no_node_at_all_is_404_and_all_gone_is_503(empty_cluster: Cluster) -> No
     assert response.status_code == 503
     assert "retry-after" in response.headers
     assert "a silent" in response.json()["error"]["message"]
+
+
+def test_errors_that_are_the_requests_own_put_no_node_aside(empty_cluster: Cluster) -> None:
+    """A grammar that no engine can read: every node fails it, and none is to blame."""
+    cluster = empty_cluster
+    start(cluster, "a", "b")
+    for _ in range(4):
+        response = ask(cluster, grammar="root ::= (((", stream=True)
+        assert response.status_code in (400, 502), response.text
+    assert all(node["unavailable"] is None for node in cluster.status()["nodes"])
+    assert all(m["answers_seen"] == 0 for node in cluster.status()["nodes"] for m in node["models"])
+    assert ask(cluster).status_code == 200
+
+
+def test_a_limit_beyond_reason_does_not_make_a_node_seem_silent(empty_cluster: Cluster) -> None:
+    cluster = empty_cluster
+    start(cluster, "a")
+    answer = ask_apart(cluster, max_tokens=2**31 - 1, ignore_eos=False)
+    answer.result(60)
+    assert cluster.node("a")["unavailable"] is None
+    assert cluster.node("a")["queue_s"] < 3600
+    beyond = ask(cluster, max_tokens=2**31)
+    assert (beyond.status_code, beyond.json()["error"]["param"]) == (400, "max_tokens")

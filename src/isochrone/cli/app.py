@@ -60,12 +60,13 @@ app.command(hidden=True)(neighbour)
 def main() -> None:
     """Run the command line; an error of ours is one sentence and status 1."""
     try:
-        app(standalone_mode=False)
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except IsochroneError as error:
+    except (IsochroneError, OSError) as error:
         sys.stderr.write(f"isochrone: {error}\n")
         sys.exit(1)

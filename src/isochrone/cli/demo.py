@@ -60,15 +60,14 @@ def demo(
     plan = Plan(tuple(policies), requests, rate_per_s, rounds, warmup, seed, model)
     samples = run(_run_demo(console, url, network, plan))
     summaries = [summarise(name, samples) for name in policies]
-    draw(picture, samples, summaries, plan)
-    if report is not None:
-        report.write_text(json.dumps(report_fields(plan, summaries, samples), indent=1) + "\n")
     if as_json:
         typer.echo(json.dumps(report_fields(plan, summaries, ()), indent=2))
     else:
-        out = Console()
-        out.print(report_table(summaries))
-        out.print(f"\npicture: {picture}", highlight=False)
+        Console().print(report_table(summaries))
+    if report is not None:
+        report.write_text(json.dumps(report_fields(plan, summaries, samples), indent=1) + "\n")
+    draw(picture, samples, summaries, plan)
+    console.print(f"\npicture: {picture}", highlight=False)
     failures = _judge(console, summaries)
     if check and failures:
         raise typer.Exit(1)

@@ -8,11 +8,17 @@ import msgspec
 
 from isochrone.cli.network_file import NetworkFile
 from isochrone.cli.reach import auth_headers
-from isochrone.gateway.gateway import DECISIONS_PATH
 from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Headers, HttpClient, Response
 from isochrone.sim.workload import Arrival
-from isochrone.wire.subjects import HEADER_DECISION, HEADER_NODE, HEADER_POLICY
+from isochrone.wire.subjects import (
+    DECISIONS_PATH,
+    HEADER_DECISION,
+    HEADER_NODE,
+    HEADER_POLICY,
+    MODEL_PATH,
+    STATUS_PATH,
+)
 from isochrone.wire.tail import Tail
 
 _RESET_TRIES = 200
@@ -145,13 +151,13 @@ class DemoClient:
             url = self._network.nodes.get(node)
             if url is None:
                 continue
-            response = await self._client.request("POST", f"{url}/isochrone/v1/models/{model}/unload", token)
+            response = await self._client.request("POST", f"{url}{MODEL_PATH}{model}/unload", token)
             await response.read()
             await self._until_not_ready(node, model)
 
     async def _until_not_ready(self, node: str, model: str) -> None:
         for _ in range(_RESET_TRIES):
-            status = await self._get_json(f"{self._url}/isochrone/v1/status")
+            status = await self._get_json(f"{self._url}{STATUS_PATH}")
             states = {
                 (each["node"], m["model"]): m["state"] for each in status["nodes"] for m in each["models"]
             }

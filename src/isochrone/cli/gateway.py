@@ -1,7 +1,6 @@
 """`isochrone gateway`: the OpenAI endpoint."""
 
 import hashlib
-import os
 import random
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +11,15 @@ import typer
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
 from isochrone.cli.network_file import default_state_dir
-from isochrone.cli.node import BusAddress, find_bus
-from isochrone.cli.shell import API_KEYS_VARIABLE, log, run, taken, until_signal
+from isochrone.cli.node import BusAddress, find_bus, node_name
+from isochrone.cli.shell import API_KEYS_VARIABLE, cannot_listen, log, run, secrets, until_signal
 from isochrone.cli.supervise import say_ready
-from isochrone.dashboard import STATUS_PATH, status_fields
+from isochrone.dashboard import status_fields
 from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
 from isochrone.ports import MonotonicClock, SettingError
 from isochrone.routing import CATALOGUE
+from isochrone.wire.subjects import STATUS_PATH
 
 
 def gateway(
@@ -45,11 +45,11 @@ def gateway(
         raise SettingError(f"--policy {policy!r} is not known; there are: {', '.join(CATALOGUE)}")
     address = find_bus(nats, state_dir or default_state_dir())
     settings = GatewaySettings(
-        name=name,
+        name=node_name(name),
         host=host,
         port=port,
         region=check_region(region) if region else "",
-        api_key_digests=_key_digests(os.environ.get(API_KEYS_VARIABLE, "")),
+        api_key_digests=_key_digests(secrets(API_KEYS_VARIABLE)),
         node_token=address.token,
         policy=policy,
         policy_by_header=policy_by_header,
@@ -68,10 +68,8 @@ def policies(
     print_policies(CATALOGUE.values(), as_json=as_json)
 
 
-def _key_digests(keys: str) -> frozenset[str]:
-    return frozenset(
-        hashlib.sha256(key.strip().encode()).hexdigest() for key in keys.split(",") if key.strip()
-    )
+def _key_digests(keys: list[str]) -> frozenset[str]:
+    return frozenset(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
 
 async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
@@ -92,7 +90,7 @@ async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
         try:
             port = await gate.start()
         except OSError as error:
-            raise taken("the gateway", settings.host, settings.port, "--port") from error
+            raise cannot_listen("the gateway", (settings.host, settings.port), "--port", error) from error
         log(f"{settings.name} listens on http://{settings.host}:{port}/v1")
         say_ready(url=f"http://{settings.host}:{port}")
 

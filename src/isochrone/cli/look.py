@@ -11,9 +11,8 @@ from rich.live import Live
 
 from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url, get_json
 from isochrone.cli.tables import explain_table, status_table
-from isochrone.dashboard import STATUS_PATH
-from isochrone.gateway.gateway import DECISIONS_PATH
 from isochrone.ports import IsochroneError
+from isochrone.wire.subjects import DECISIONS_PATH, STATUS_PATH
 
 _REFRESH_S = 0.5
 

@@ -13,7 +13,7 @@ from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region
 from isochrone.adapters.storage import ModelStore, parse_model_option
 from isochrone.cli.network_file import default_state_dir, default_store_dir, read_network
-from isochrone.cli.shell import TOKEN_VARIABLE, log, network_token, run, taken, until_signal
+from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, log, network_token, run, secret, until_signal
 from isochrone.cli.supervise import say_ready
 from isochrone.nodes.inference import Agent, ModelSpec, NodeSettings
 from isochrone.ports import EngineHost, MonotonicClock, SettingError, Store
@@ -67,7 +67,9 @@ def node(
     threads: Annotated[int, typer.Option(min=1, help="Engine threads (llama.cpp).")] = 1,
     context_tokens: Annotated[int, typer.Option(min=64, help="Prompt and answer of one request.")] = 2048,
     memory_mb: Annotated[int, typer.Option(min=1, help="Budget for loaded models.")] = 2048,
-    idle_unload_s: Annotated[float, typer.Option(help="Unload models unused so long; 0: never.")] = 0.0,
+    idle_unload_s: Annotated[
+        float, typer.Option(min=0, help="Unload models unused so long; 0: never.")
+    ] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 0,
     advertise_url: Annotated[str, typer.Option(help="Where gateways reach it, when not there.")] = "",
@@ -89,7 +91,7 @@ def node(
     specs = _specs(model or []) if kind == "llama.cpp" else ()
     slots = slots or (_OPENAI_SLOTS if kind == "openai" else _LLAMA_SLOTS)
     settings = NodeSettings(
-        name=_node_name(name or f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"),
+        name=node_name(name or f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"),
         host=host,
         port=port,
         advertise_url=advertise_url.rstrip("/"),
@@ -123,7 +125,7 @@ def _own_engine(settings: LlamaCppSettings, store_dir: Path | None) -> _Parts:
 
 
 def _foreign_engine(url: str) -> _Parts:
-    key = os.environ.get(ENGINE_KEY_VARIABLE, "")
+    key = secret(ENGINE_KEY_VARIABLE)
     headers = ((b"authorization", f"Bearer {key}".encode()),) if key else ()
     return _Parts(OpenAIHost(url, api_key=key or None), engine_headers=headers)
 
@@ -143,7 +145,8 @@ def _specs(options: list[str]) -> tuple[ModelSpec, ...]:
     return tuple(ModelSpec(name, source) for name, source in named)
 
 
-def _node_name(name: str) -> str:
+def node_name(name: str) -> str:
+    """`name`, other characters made `-`. Raises SettingError when that is no name for a node or gateway."""
     try:
         return check_node_name(re.sub(r"[^A-Za-z0-9_-]", "-", name))
     except WireError as error:
@@ -166,8 +169,8 @@ async def _run_node(settings: NodeSettings, parts: _Parts, address: BusAddress) 
         try:
             url = await agent.start()
         except OSError as error:
-            raise taken("the node", settings.host, settings.port, "--port") from error
-        log(f"{settings.name} listens on {url} and joins the network at {address.url}")
+            raise cannot_listen("the node", (settings.host, settings.port), "--port", error) from error
+        log(f"{settings.name} listens on {url} and joins the network")
         say_ready(url=url)
 
     async def stop() -> None:

@@ -1,6 +1,5 @@
 """How commands reach a running gateway."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import httpx
 import typer
 
 from isochrone.cli.network_file import default_state_dir, read_network
+from isochrone.cli.shell import API_KEYS_VARIABLE, secret, secrets
 from isochrone.ports import IsochroneError
 
 API_KEY_VARIABLE = "ISOCHRONE_API_KEY"
@@ -25,16 +25,17 @@ def gateway_url(gateway: str, state_dir: Path | None) -> str:
 
 
 def auth_headers() -> dict[str, str]:
-    """The client's key, from ISOCHRONE_API_KEY."""
-    key = os.environ.get(API_KEY_VARIABLE, "")
+    """The client's key, from ISOCHRONE_API_KEY, or else the first of those that gateways here ask for."""
+    key = secret(API_KEY_VARIABLE) or next(iter(secrets(API_KEYS_VARIABLE)), "")
     return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def get_json(url: str) -> Any:
     """What the gateway answers at `url`. Raises IsochroneError with its own words when that is an error."""
     try:
-        response = httpx.get(url, headers=auth_headers(), timeout=_TIMEOUT_S)
-    except httpx.HTTPError as error:
+        with httpx.Client(headers=auth_headers(), timeout=_TIMEOUT_S, trust_env=False) as client:
+            response = client.get(url)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise IsochroneError(
             f"the gateway at {url} can't be reached ({error}); is the network up?"
         ) from error

@@ -1,6 +1,7 @@
 """What every long-running command shares: the loop, the signals, the words."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -52,11 +53,35 @@ async def until_signal(start: Callable[[], Awaitable[None]], stop: Callable[[], 
 
 def network_token() -> str:
     """The network's token, from the environment: never from the arguments, which everybody can see."""
-    return os.environ.get(TOKEN_VARIABLE, "")
+    return secret(TOKEN_VARIABLE)
 
 
-def taken(what: str, host: str, port: int, option: str) -> SettingError:
-    """The error for a port that is in use."""
+def secret(variable: str) -> str:
+    """A secret from the environment, without the line's end that files often give it; "" when not set.
+
+    Raises SettingError, without quoting it, when it could not stand in a header.
+    """
+    return _checked(os.environ.get(variable, ""), variable)
+
+
+def secrets(variable: str) -> list[str]:
+    """Secrets from the environment, separated by commas. Raises SettingError as `secret` does."""
+    values = [_checked(value, variable) for value in os.environ.get(variable, "").split(",")]
+    return [value for value in values if value]
+
+
+def _checked(value: str, variable: str) -> str:
+    value = value.strip()
+    if not all("!" <= character <= "~" for character in value):
+        raise SettingError(f"{variable} must consist of printable ASCII characters without spaces")
+    return value
+
+
+def cannot_listen(what: str, where: tuple[str, int], option: str, error: OSError) -> SettingError:
+    """The error for an address that can't be listened on, most often because the port is in use."""
+    host, port = where
+    if error.errno != errno.EADDRINUSE:
+        return SettingError(f"{what} can't listen on {host}:{port}: {error.strerror or error}")
     return SettingError(
         f"{what} can't listen on {host}:{port}: the port is taken; stop what uses it, or choose another "
         f"with {option}"

@@ -60,7 +60,7 @@ class Child:
         self._ready = asyncio.Event()
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
         self._watcher: asyncio.Task[None] | None = None
-        self.stopping = False
+        self._stop_asked = asyncio.Event()
 
     @property
     def pid(self) -> int | None:
@@ -87,10 +87,9 @@ class Child:
 
     async def stop(self, grace_s: float = 8.0) -> None:
         """End it: politely first, then at once."""
-        self.stopping = True
+        self._stop_asked.set()
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
+            self._terminate()
             try:
                 async with asyncio.timeout(grace_s):
                     await self._process.wait()
@@ -103,6 +102,11 @@ class Child:
             await asyncio.gather(self._watcher, return_exceptions=True)
         for handler in self._log.handlers:
             handler.close()
+
+    def _terminate(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
 
     async def _launch(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
@@ -124,11 +128,11 @@ class Child:
         restarts = 0
         while True:
             process = self._process
-            if self.stopping or process is None or process.stdout is None:
+            if process is None or process.stdout is None:
                 return
             await self._read(process.stdout)
             status = await process.wait()
-            if self.stopping or not self._ready.is_set():
+            if self._stop_asked.is_set() or not self._ready.is_set():
                 return
             restarts += 1
             if restarts > self.program.restarts_max:
@@ -138,9 +142,17 @@ class Child:
             self._tell(
                 f"{self.program.name} ended by itself (status {status}); started again in {pause_s:.1f} s"
             )
-            await asyncio.sleep(pause_s)
-            if not self.stopping:
-                await self._launch()
+            if await self._asked_within(pause_s):
+                return
+            await self._launch()
+            if self._stop_asked.is_set():
+                self._terminate()
+
+    async def _asked_within(self, pause_s: float) -> bool:
+        """Wait, but not longer than until we are asked to stop; whether we were."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop_asked.wait(), pause_s)
+        return self._stop_asked.is_set()
 
     async def _read(self, lines: asyncio.StreamReader) -> None:
         while True:

@@ -42,9 +42,9 @@ def status_table(status: Mapping[str, Any]) -> RenderableType:
     for node in status["nodes"]:
         _status_row(table, node)
     where = f" in {status['region']}" if status["region"] else ""
-    bus = "" if status["bus_up"] else "   [red]bus lost: beliefs come from answers only[/red]"
-    head = Text.from_markup(
-        f"[bold]{status['gateway']}[/bold]{where}   {status['in_flight']} in flight{bus}\n"
+    bus = "" if status["bus_up"] else "   bus lost: beliefs come from answers only"
+    head = Text.assemble(
+        (status["gateway"], "bold"), where, f"   {status['in_flight']} in flight", (bus, "red"), "\n"
     )
     rates = "   ".join(
         f"{m['model']} {m['requests_per_s']:.2f} requests/s (x{m['growth']:.2f})" for m in status["models"]
@@ -60,7 +60,7 @@ def _status_row(table: Table, node: Mapping[str, Any]) -> None:
     lines = [_model_line(model) for model in node["models"]]
     table.add_row(
         name,
-        node["region"] or "-",
+        Text(node["region"] or "-"),
         Text("\n").join(lines),
         f"{node['running']}+{node['queued']}/{node['slots']}",
         f"{node['queue_s']:.2f}",
@@ -88,9 +88,8 @@ def _per_model(node: Mapping[str, Any], field: str, form: str) -> str:
 def explain_table(record: Mapping[str, Any]) -> RenderableType:
     """One decision: every candidate term by term, the choice, then what was measured."""
     shape = "streamed" if record["stream"] else "whole"
-    head = Text.from_markup(
-        f"[bold]{record['id']}[/bold]  {record['model']}, {shape}, decided by "
-        f"[bold]{record['policy']}[/bold]\n"
+    head = Text.assemble(
+        (record["id"], "bold"), f"  {record['model']}, {shape}, decided by ", (record["policy"], "bold"), "\n"
     )
     parts: list[RenderableType] = [head]
     if record["candidates"]:

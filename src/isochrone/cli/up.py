@@ -30,16 +30,17 @@ from isochrone.cli.network_file import (
     write_network,
 )
 from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNode
-from isochrone.cli.shell import TOKEN_VARIABLE, run, taken, until_signal
+from isochrone.cli.reach import auth_headers
+from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, run, until_signal
 from isochrone.cli.supervise import Child, Program
 from isochrone.cli.wan import LinkPlan
-from isochrone.dashboard import STATUS_PATH
 from isochrone.ports import IsochroneError, SettingError
 from isochrone.routing import CATALOGUE
+from isochrone.wire.subjects import STATUS_PATH
 
 _READY_S_MAX = 120.0
 _LOOK_S = 0.1
-_NATS = "nats"
+_NATS_LOOK_S = 1.0
 
 
 def up(
@@ -78,7 +79,7 @@ def check_free(port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise taken("the gateway", "127.0.0.1", port, "--port") from error
+            raise cannot_listen("the gateway", ("127.0.0.1", port), "--port", error) from error
 
 
 class Network:
@@ -92,6 +93,8 @@ class Network:
         self._nats_port = free_port()
         self._nats = NatsServer(state_dir / "nats", port=self._nats_port, token=self._token)
         self._node_ports = {node.name: free_port() for node in nodes}
+        self._link_ports = {node.name: (free_port(), free_port()) for node in nodes}
+        self._watcher: asyncio.Task[None] | None = None
         self._gateway_url = ""
 
     async def run(self, port: int, policy: str) -> None:
@@ -118,14 +121,13 @@ class Network:
     async def _start(self, say: Callable[[str], None], port: int, policy: str) -> None:
         say("starting NATS with JetStream")
         await self._nats.start()
-        ports: dict[str, int] = {}
+        self._watcher = asyncio.create_task(self._watch_nats())
         if self._nodes:
             say("starting the emulated network between places")
-            wan = await self._child(Program("wan", ("wan", str(self._wan_plan()))))
-            ports = msgspec.convert(wan.facts["ports"], dict[str, int])
+            await self._child(Program("wan", ("wan", str(self._wan_plan()))))
         say("starting the gateway and the nodes")
-        programs = [self._gateway_program(port, policy)]
-        programs += [self._node_program(node, ports) for node in self._nodes]
+        programs = [self._gateway_program(port or free_port(), policy)]
+        programs += [self._node_program(node) for node in self._nodes]
         gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
         self._gateway_url = str(gateway.facts["url"])
         await self._until(self._all_ready, say)
@@ -135,6 +137,17 @@ class Network:
                 await self._child(self._neighbour_program(node))
         await self._until(self._all_busy, say)
 
+    async def _watch_nats(self) -> None:
+        """Start NATS again when it ends by itself; the network goes on meanwhile."""
+        while True:
+            await asyncio.sleep(_NATS_LOOK_S)
+            if not self._nats.alive:
+                self._tell("NATS ended by itself and is started again")
+                try:
+                    await self._nats.start()
+                except IsochroneError as error:
+                    self._tell(f"NATS could not be started: {error}")
+
     async def _child(self, program: Program) -> Child:
         child = Child(program, self._state_dir / "logs", self._tell)
         self._children.append(child)
@@ -142,15 +155,16 @@ class Network:
         return child
 
     def _tell(self, line: str) -> None:
-        self._console.print(f"[yellow]{line}[/yellow]")
+        self._console.print(line, style="yellow", markup=False, highlight=False)
 
     def _wan_plan(self) -> Path:
         table, plans = load_regions(), []
         for node in self._nodes:
             out_ms = (table.rtt_ms(GATEWAY_REGION, node.region) or 0.0) / 2
             back_ms = (table.rtt_ms(node.region, GATEWAY_REGION) or 0.0) / 2
-            plans.append(LinkPlan(node.name, self._node_ports[node.name], out_ms, back_ms))
-            plans.append(LinkPlan(f"{node.name}/{_NATS}", self._nats_port, back_ms, out_ms))
+            to_node, to_nats = self._link_ports[node.name]
+            plans.append(LinkPlan(node.name, to_node, self._node_ports[node.name], out_ms, back_ms))
+            plans.append(LinkPlan(f"{node.name} to NATS", to_nats, self._nats_port, back_ms, out_ms))
         path = self._state_dir / "wan.json"
         path.write_bytes(msgspec.json.encode(plans))
         return path
@@ -165,12 +179,13 @@ class Network:
             arguments += ["--region", GATEWAY_REGION]
         return Program("gateway", arguments, self._environment())
 
-    def _node_program(self, node: DemoNode, ports: dict[str, int]) -> Program:
+    def _node_program(self, node: DemoNode) -> Program:
+        to_node, to_nats = self._link_ports[node.name]
         idle_unload_s = 0.0 if node.idle_unload_s == float("inf") else node.idle_unload_s
         arguments = ["node", "--name", node.name, "--model", DEMO_MODEL, "--operator", node.operator]
         arguments += ["--region", node.region, "--port", str(self._node_ports[node.name])]
-        arguments += ["--advertise-url", f"http://127.0.0.1:{ports[node.name]}"]
-        arguments += ["--nats", f"nats://127.0.0.1:{ports[f'{node.name}/{_NATS}']}"]
+        arguments += ["--advertise-url", f"http://127.0.0.1:{to_node}"]
+        arguments += ["--nats", f"nats://127.0.0.1:{to_nats}"]
         arguments += ["--preload" if node.preload else "--no-preload"]
         arguments += ["--idle-unload-s", str(idle_unload_s), "--store-dir", str(self._store_dir)]
         arguments += ["--failure-domain", f"operator:{node.operator}"]
@@ -191,27 +206,38 @@ class Network:
 
     def _all_busy(self, nodes: dict[str, Any]) -> bool:
         """Whether the gateway has heard of the users of the nodes that have some."""
-        return all(nodes[node.name]["running"] > 0 for node in self._nodes if node.neighbours)
+        busy = [node.name for node in self._nodes if node.neighbours]
+        return all(name in nodes and nodes[name]["running"] > 0 for name in busy)
 
     async def _until(self, condition: Callable[[dict[str, Any]], bool], say: Callable[[str], None]) -> None:
         """Wait until `condition` holds of the gateway's view of the nodes, by name; tell what that is."""
-        async with httpx.AsyncClient() as client:
+        async with httpx.AsyncClient(trust_env=False, headers=auth_headers()) as client:
             try:
                 async with asyncio.timeout(_READY_S_MAX):
-                    while True:
-                        status = (await client.get(f"{self._gateway_url}{STATUS_PATH}")).json()
-                        if condition({node["node"]: node for node in status["nodes"]}):
-                            return
-                        say(f"nodes: {_states(status['nodes']) or 'none has joined yet'}")
+                    while not condition(nodes := await self._look(client)):
+                        say(f"nodes: {_states(nodes) or 'none has joined yet'}")
                         await asyncio.sleep(_LOOK_S)
             except TimeoutError:
                 raise IsochroneError(
                     f"the network was not ready within {_READY_S_MAX:.0f} s; see {self._state_dir / 'logs'}"
                 ) from None
 
+    async def _look(self, client: httpx.AsyncClient) -> dict[str, Any]:
+        """The gateway's view of the nodes, by name; empty when it could not be asked just now."""
+        try:
+            response = await client.get(f"{self._gateway_url}{STATUS_PATH}")
+        except httpx.HTTPError:
+            return {}
+        if response.status_code != 200:
+            raise IsochroneError(f"the gateway answers with status {response.status_code} to its own network")
+        return {node["node"]: node for node in response.json()["nodes"]}
+
     # -- stopping ------------------------------------------------------------------------------------
 
     async def _stop(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         for child in reversed(self._children):
             with contextlib.suppress(ProcessLookupError):
                 await child.stop()
@@ -267,5 +293,5 @@ def _own_command() -> str:
     return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
-def _states(nodes: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{node['node']} {model['state']}" for node in nodes for model in node["models"])
+def _states(nodes: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {m['state']}" for name, node in nodes.items() for m in node["models"])

@@ -16,20 +16,22 @@ class LinkPlan(msgspec.Struct, frozen=True):
     """One link to emulate: from a port here to a port here, with a delay each way.
 
     Attributes:
-        name: key under which the chosen port is told.
+        name: which link, for people.
+        port: where it listens.
         target_port: where the bytes go.
         out_delay_ms: delay from the client to the target.
         back_delay_ms: delay from the target to the client.
     """
 
     name: str
+    port: int
     target_port: int
     out_delay_ms: float
     back_delay_ms: float
 
 
 def wan(
-    plan: Annotated[Path, typer.Argument(help="JSON list of links: name, target_port, delays in ms.")],
+    plan: Annotated[Path, typer.Argument(help="JSON list of links: name, port, target_port, delays in ms.")],
 ) -> None:
     """Delay bytes between places, for networks that are emulated on one machine."""
     try:
@@ -43,7 +45,7 @@ async def _run_wan(plans: list[LinkPlan]) -> None:
     links = {
         plan.name: WanLink(
             "127.0.0.1",
-            0,
+            plan.port,
             "127.0.0.1",
             plan.target_port,
             out_delay_s=plan.out_delay_ms / 1e3,
@@ -53,9 +55,15 @@ async def _run_wan(plans: list[LinkPlan]) -> None:
     }
 
     async def start() -> None:
-        ports = {name: await link.start() for name, link in links.items()}
-        log(f"{len(ports)} links are emulated")
-        say_ready(ports=ports)
+        for plan in plans:
+            try:
+                await links[plan.name].start()
+            except OSError as error:
+                raise SettingError(
+                    f"the link {plan.name} can't listen on port {plan.port}: {error}"
+                ) from error
+        log(f"{len(links)} links are emulated")
+        say_ready(links=len(links))
 
     async def stop() -> None:
         for link in links.values():

@@ -6,8 +6,6 @@ from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.fleet.node import NodeBelief
 
-STATUS_PATH = "/isochrone/v1/status"
-
 
 def status_fields(fleet: Fleet, rates: ArrivalRates, now_s: float) -> dict[str, Any]:
     """Everything believed, in the order people read it; units stand in the names."""

@@ -16,6 +16,7 @@ from isochrone.fleet.effects import (
     NodeSilent,
 )
 from isochrone.fleet.events import (
+    Blamed,
     BusChanged,
     CardReceived,
     Dispatched,
@@ -30,6 +31,7 @@ from isochrone.fleet.fleet import Fleet
 from isochrone.fleet.settings import FleetSettings
 
 __all__ = [
+    "Blamed",
     "BusChanged",
     "CardReceived",
     "CardWanted",

@@ -46,8 +46,16 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class Blamed:
+    """A node failed what another node then answered, or kept us waiting past all reason."""
+
+    node: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RttMeasured:
-    """A probe went to a node and back, on a warm connection."""
+    """A probe went to a node and back, on a warm connection: the node is alive, and this far."""
 
     node: str
     rtt_ms: float
@@ -65,4 +73,14 @@ class Tick:
     """Time has passed. Send one about every second: silence is an event too."""
 
 
-Event = PulseReceived | CardReceived | LoadReported | Dispatched | Finished | RttMeasured | BusChanged | Tick
+Event = (
+    PulseReceived
+    | CardReceived
+    | LoadReported
+    | Dispatched
+    | Finished
+    | Blamed
+    | RttMeasured
+    | BusChanged
+    | Tick
+)

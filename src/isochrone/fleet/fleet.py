@@ -11,7 +11,7 @@ from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.output import OutputLength
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
-from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Pulse, Request
+from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Pulse, Request, Timings
 
 RttPrior = Callable[[str], float | None]
 """Round trip in milliseconds from this gateway to a region, or None when the table does not know it."""
@@ -20,6 +20,9 @@ _PRIOR_BYTES_PER_TOKEN = 4.0
 _PRIOR_TEMPLATE_TOKENS = 16.0
 _PRIOR_PROMPT_BYTES = (0.0, 1024.0)
 _UNKNOWN_RTT_MS = 50.0
+_TEMPLATE_TOKENS_MAX = 8192
+"""More tokens than a prompt has bytes can only come from the chat template."""
+_OUTPUT_TOKENS_MAX = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Fleet:
         self._nodes: dict[str, NodeBelief] = {}
         self._lore: dict[str, _ModelLore] = {}
         self._flights: dict[str, _Flight] = {}
+        self._ever_listed: dict[str, None] = {}
         self._bus_up = True
 
     # -- what others read ----------------------------------------------------------------------------
@@ -69,6 +73,7 @@ class Fleet:
             output_tokens_mean=lore.output.unlimited.value,
             output_tokens_base=output_base,
             output_tokens_per_limit=output_per_limit,
+            output_tokens_most=lore.output.most,
             turn=lore.turn,
         )
 
@@ -84,6 +89,11 @@ class Fleet:
     def models(self) -> tuple[str, ...]:
         """Every model that some known node lists, in order of name."""
         return tuple(sorted({name for node in self.beliefs() for name in node.speeds}))
+
+    def surely_unknown(self, model: str) -> bool:
+        """Whether no node ever listed `model`, though we have heard of the fleet."""
+        heard = self._bus_up and any(node.known for node in self._nodes.values())
+        return heard and model not in self._ever_listed
 
     @property
     def in_flight(self) -> int:
@@ -111,6 +121,11 @@ class Fleet:
             case ev.RttMeasured(name, rtt_ms):
                 if (node := self._nodes.get(name)) is not None:
                     node.rtt.add(rtt_ms)
+                    node.heard_at_s = now_s
+                    return self._speaks_again(node)
+            case ev.Blamed(name, why):
+                if (node := self._nodes.get(name)) is not None:
+                    return self._blame(node, why, now_s)
             case ev.Dispatched():
                 self._dispatch(event, now_s)
             case ev.Finished():
@@ -162,9 +177,12 @@ class Fleet:
         node.health.ejected_until_s = 0.0
 
     def _hear_models(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
+        while len(self._ever_listed) > self._settings.models_max:
+            del self._ever_listed[next(iter(self._ever_listed))]
         for gone in node.speeds.keys() - {model.name for model in models}:
             del node.speeds[gone]
         for model in models:
+            self._ever_listed.setdefault(model.name)
             speed = node.speeds.get(model.name)
             if speed is None:
                 node.speeds[model.name] = Speed(self._settings, model, now_s)
@@ -204,15 +222,20 @@ class Fleet:
             return ()
         node.ledger.release(outcome.request_id)
         match outcome.kind:
-            case OutcomeKind.ANSWERED:
+            case OutcomeKind.ANSWERED if outcome.status == 200:  # an error answered fast is no speed
                 node.health.failures = node.health.ejections = 0
                 self._learn(node, flight, event, now_s)
-            case OutcomeKind.FAILED | OutcomeKind.SILENT:
+            case OutcomeKind.REFUSED:
+                if (speed := node.speeds.get(event.request.model)) is not None:
+                    speed.refused_until_s = now_s + self._settings.refused_s
+            case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
                 return self._blame(node, outcome.detail or outcome.kind.value, now_s)
         return ()
 
     def _learn(self, node: NodeBelief, flight: _Flight, event: ev.Finished, now_s: float) -> None:
         request, outcome = event.request, event.outcome
+        if outcome.timings is not None and not _plausible(request, outcome.timings):
+            return
         if (speed := node.speeds.get(request.model)) is not None:
             speed.learn(request, flight.estimate, outcome, now_s)
         if outcome.timings is not None and outcome.timings.output_tokens > 0:
@@ -266,3 +289,13 @@ class Fleet:
                 node.health.silent = True
                 effects.append(eff.NodeSilent(node.name, age_s))
         return tuple(effects)
+
+
+def _plausible(request: Request, timings: Timings) -> bool:
+    """Whether a node's claim can be true of this request: a lie here would mislead us about all nodes."""
+    output_tokens_max = request.output_tokens_max or _OUTPUT_TOKENS_MAX
+    return (
+        timings.prompt_tokens <= request.prompt_bytes + _TEMPLATE_TOKENS_MAX
+        and timings.cached_tokens <= timings.prompt_tokens
+        and timings.output_tokens <= output_tokens_max
+    )

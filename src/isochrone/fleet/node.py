@@ -114,9 +114,12 @@ class NodeBelief:
             wait_s=self.wait_s(now_s),
             own_in_flight=len(self.ledger.open),
             models={model: self.speeds[model].view(concurrency, now_s)},
-            unavailable=self.unavailable(now_s, bus_up=bus_up),
+            unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),
             failure_domains=self.card.failure_domains,
         )
+
+    def _refused(self, model: str, now_s: float) -> str | None:
+        return "refused this model a moment ago" if now_s < self.speeds[model].refused_until_s else None
 
     def unavailable(self, now_s: float, *, bus_up: bool) -> str | None:
         """Why it may not be chosen now, or None. Silence says nothing while the bus is away."""

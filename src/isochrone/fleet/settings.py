@@ -8,9 +8,11 @@ class FleetSettings:
     """How much is kept, for how long, and how fast is learned and forgotten.
 
     Attributes:
-        nodes_max: nodes known at once; a card beyond that is dropped.
+        nodes_max: nodes known at once; pulses of further ones are dropped.
         silent_s: without news of a node for so long it is not chosen (while the bus is up).
         forget_s: without news for so long it is dropped altogether.
+        models_max: names of models remembered as once listed.
+        refused_s: a node that refused a model is not chosen for it again for so long.
         card_retry_s: shortest time between two requests for one node's card.
         failures_to_eject: failures in a row that put a node aside.
         eject_s: how long, the first time; doubled each time after, until a success.
@@ -26,6 +28,8 @@ class FleetSettings:
     nodes_max: int = 100_000
     silent_s: float = 3.5
     forget_s: float = 120.0
+    models_max: int = 100_000
+    refused_s: float = 1.0
     card_retry_s: float = 1.0
     failures_to_eject: int = 2
     eject_s: float = 1.0

@@ -27,6 +27,7 @@ class Speed:
     bias: Average = field(init=False)
     error: Average = field(init=False)
     bias_at_s: float = 0.0
+    refused_until_s: float = 0.0
     answers: int = 0
 
     def __post_init__(self) -> None:

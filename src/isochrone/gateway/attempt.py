@@ -10,15 +10,23 @@ from isochrone.model import Load, OutcomeKind, Request, Timings
 from isochrone.ports import Clock, UpstreamError
 from isochrone.relay import Exchange, Headers, HttpClient, Response
 from isochrone.wire import WireError
-from isochrone.wire.http_headers import end_to_end
 from isochrone.wire.nodes import decode_load
 from isochrone.wire.orca import decode_orca
 from isochrone.wire.sse import split_done
-from isochrone.wire.subjects import HEADER_LOAD, HEADER_NODE, TRAILER_LOAD, TRAILER_TIMINGS
+from isochrone.wire.subjects import (
+    HEADER_LOAD,
+    HEADER_NODE,
+    HEADER_TIMEOUT_MS,
+    TRAILER_LOAD,
+    TRAILER_TIMINGS,
+)
 from isochrone.wire.timings import decode_timings
 
-_REFUSALS = (429, 503)
-_ERROR_BODY_BYTES_MAX = 300
+_REFUSALS = (404, 429, 503)
+_NODES_FAULT = (401, 403)
+_QUOTED_MAX = 300
+_REPLY_HEADERS = (b"content-type", b"content-encoding", b"cache-control", b"x-request-id")
+"""What a node may tell a client. The rest is ours to say, or nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,39 +84,46 @@ class Attempter:
         try:
             async with asyncio.timeout(request.deadline_s - attempt.sent_s) as limit:
                 silence = _Silence(limit, attempt, route.stall_s_max)
-                with self.membership.told_of_silence(route.node, silence.fell_silent):
-                    await self._converse(exchange, route, attempt, silence)
+                with self.membership.told_of_silence(route.node, silence.heard_of):
+                    await self._converse(exchange, request, _Way(route, attempt, silence))
         except TimeoutError:
-            if attempt.silent:
+            if attempt.silent and self.clock.now_s() < request.deadline_s:
                 attempt.end(OutcomeKind.SILENT, "fell silent while it worked on the request")
             else:
                 attempt.end(OutcomeKind.TIMED_OUT, "the deadline passed")
         except UpstreamError as error:
             attempt.end(OutcomeKind.FAILED, str(error))
 
-    async def _converse(
-        self, exchange: Exchange, route: Route, attempt: Attempt, silence: "_Silence"
-    ) -> None:
-        headers = ((b"content-type", b"application/json"), (b"te", b"trailers"), *route.node_headers)
+    async def _converse(self, exchange: Exchange, request: Request, way: "_Way") -> None:
+        route, attempt = way.route, way.attempt
+        left_ms = max(1, int((request.deadline_s - attempt.sent_s) * 1e3))
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"te", b"trailers"),
+            (HEADER_TIMEOUT_MS, str(left_ms).encode()),
+            *route.node_headers,
+        )
         url = f"{route.url}{exchange.path}"
         response = await self.client.request("POST", url, headers, exchange.body)
         try:
             attempt.status = response.status
             self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
-            if response.status in _REFUSALS or response.status == 404:
+            if response.status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
-            elif response.status >= 500 or response.status == 401:
+            elif response.status in _NODES_FAULT or not 200 <= response.status < 500:
                 attempt.end(OutcomeKind.FAILED, await _quote(response))
+            elif 300 <= response.status < 400:
+                attempt.end(OutcomeKind.FAILED, f"status {response.status}: redirects are not followed")
             else:
-                await self._relay(exchange, route, attempt, _Arriving(response, silence))
+                await self._relay(exchange, way, response)
         finally:
             response.close()
 
-    async def _relay(self, exchange: Exchange, route: Route, attempt: Attempt, arriving: "_Arriving") -> None:
-        response = arriving.response
+    async def _relay(self, exchange: Exchange, way: "_Way", response: Response) -> None:
+        route, attempt, silence = way.route, way.attempt, way.silence
         headers = (
-            *end_to_end(response.headers, without=(HEADER_LOAD,)),
+            *((name, value) for name, value in response.headers if name in _REPLY_HEADERS),
             (HEADER_NODE, route.node.encode()),
             *route.reply_headers,
         )
@@ -116,9 +131,9 @@ class Attempter:
         async for data in response:
             if attempt.first_byte_s is None:
                 attempt.first_byte_s = self.clock.now_s()
-                arriving.silence.answer_began()
+                silence.answer_began()
                 exchange.start(response.status, headers)
-            arriving.silence.heard()
+            silence.heard()
             now, done = split_done(done + data)
             await exchange.write(now)
         if attempt.first_byte_s is None:
@@ -150,8 +165,11 @@ class Attempter:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arriving:
-    response: Response
+class _Way:
+    """One attempt under way."""
+
+    route: Route
+    attempt: Attempt
     silence: "_Silence"
 
 
@@ -167,10 +185,13 @@ class _Silence:
         self._began = False
         self._deadline_s = limit.when()
 
-    def fell_silent(self) -> None:
-        """The node did not pulse for too long."""
-        self._attempt.silent = True
-        self._give_up_in(self._stall_s_max if self._began else 0.0)
+    def heard_of(self, *, silent: bool) -> None:
+        """The node has been silent for too long, or speaks again."""
+        self._attempt.silent = silent
+        if silent:
+            self._give_up_in(self._stall_s_max if self._began else 0.0)
+        elif not self._limit.expired():
+            self._limit.reschedule(self._deadline_s)
 
     def answer_began(self) -> None:
         """The first byte is here."""
@@ -182,13 +203,16 @@ class _Silence:
             self._give_up_in(self._stall_s_max)
 
     def _give_up_in(self, patience_s: float) -> None:
+        if self._limit.expired():
+            return
         when_s = asyncio.get_running_loop().time() + patience_s
         self._limit.reschedule(when_s if self._deadline_s is None else min(when_s, self._deadline_s))
 
 
 async def _quote(response: Response) -> str:
-    body = await response.read()
-    return f"status {response.status}: {body[:_ERROR_BODY_BYTES_MAX].decode('utf-8', 'replace')}"
+    """What a node said, for people who look into the record; never for clients."""
+    body = (await response.read())[:_QUOTED_MAX].decode("utf-8", "replace")
+    return f"status {response.status}: {''.join(c if c.isprintable() else ' ' for c in body)}"
 
 
 def _whole(value: bytes | None) -> int | None:

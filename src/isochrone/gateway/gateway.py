@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from hmac import compare_digest
+from urllib.parse import unquote
 
 import msgspec
 
@@ -14,6 +15,7 @@ from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.records import Records
+from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.ports import Bus, Clock
@@ -22,12 +24,11 @@ from isochrone.routing import Router, find_policy
 from isochrone.wire import openai
 from isochrone.wire.explain import Record, encode_record, record_fields
 from isochrone.wire.http_headers import bearer_token
-from isochrone.wire.subjects import decision_subject
+from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
 
-DECISIONS_PATH = "/isochrone/v1/decisions/"
 _NEWEST = 100
+_POSTED = (openai.CHAT_PATH, openai.COMPLETIONS_PATH)
 
-_Answer = Callable[[Exchange], Awaitable[None]]
 Page = Callable[[], bytes]
 """A read-only page of JSON, made when asked for."""
 
@@ -72,6 +73,7 @@ class Gateway:
                 metrics=self._metrics,
                 records=self._records,
                 rates=self.rates,
+                retries=RetryBudget(settings.retries_per_request, settings.retries_saved_max),
                 router=Router(find_policy(settings.policy)),
                 luck=luck,
                 node_headers=node_headers,
@@ -95,6 +97,7 @@ class Gateway:
     async def stop(self, grace_s: float = 5.0) -> None:
         """Stop listening, finish what is under way within `grace_s`, let go of everything."""
         await self._server.close(grace_s)
+        await asyncio.gather(*self._publishing, return_exceptions=True)
         await self._membership.stop()
         await self._client.close()
 
@@ -104,21 +107,21 @@ class Gateway:
         if exchange.path == "/health":
             return self._health(exchange)
         if not self._allowed(exchange):
+            self._metrics.requests.labels("401").inc()
             return _error(exchange, 401, "The API key is missing or wrong.", "invalid_api_key")
-        match exchange.method, exchange.path:
-            case "POST", openai.CHAT_PATH | openai.COMPLETIONS_PATH:
-                return await self._serve(exchange)
-            case "GET", path:
-                return self._read(exchange, path)
-            case _, openai.CHAT_PATH | openai.COMPLETIONS_PATH:
-                return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
+        if exchange.path in _POSTED and exchange.method == "POST":
+            return await self._serve(exchange)
+        if exchange.path in _POSTED:
+            return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
+        if exchange.method in ("GET", "HEAD"):
+            return self._read(exchange, exchange.path)
         return _not_found(exchange)
 
     def _read(self, exchange: Exchange, path: str) -> None:
         if path == openai.MODELS_PATH:
             exchange.reply(200, openai.models_body(self._seen_models().items()))
         elif path.startswith(openai.MODELS_PATH + "/"):
-            self._one_model(exchange, path.removeprefix(openai.MODELS_PATH + "/"))
+            self._one_model(exchange, unquote(path.removeprefix(openai.MODELS_PATH + "/")))
         elif path == "/metrics":
             text = self._metrics.exposition(
                 self.fleet, self.rates, self._clock.now_s(), self._membership.undecodable

@@ -25,10 +25,14 @@ from isochrone.gateway.settings import GatewaySettings
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
 from isochrone.wire import WireError
-from isochrone.wire.nodes import card_digest, decode_card, decode_pulse
-from isochrone.wire.subjects import PULSES
+from isochrone.wire.nodes import bytes_digest, decode_card, decode_pulse
+from isochrone.wire.subjects import PING_PATH, PULSES, pulse_subject
 
-_PING_PATH = "/isochrone/v1/ping"
+Listener = Callable[..., None]
+"""Called with `silent=True` when a node falls silent, and with `silent=False` when it speaks again."""
+
+_PROBE_AGAIN_S = 0.2
+_PROBE_MISSES = 3
 
 
 class Membership:
@@ -50,7 +54,7 @@ class Membership:
         self._node_headers, self._log = node_headers, log
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._on_silence: dict[str, set[Callable[[], None]]] = {}
+        self._listeners: dict[str, set[Listener]] = {}
         self.undecodable = 0
 
     async def start(self) -> None:
@@ -73,23 +77,26 @@ class Membership:
             self._perform(effect)
 
     @contextmanager
-    def told_of_silence(self, node: str, listener: Callable[[], None]) -> Iterator[None]:
-        """Have `listener` called, while the context lasts, should `node` fall silent."""
-        listeners = self._on_silence.setdefault(node, set())
+    def told_of_silence(self, node: str, listener: Listener) -> Iterator[None]:
+        """Have `listener` called, while the context lasts, when `node` falls silent or speaks again."""
+        listeners = self._listeners.setdefault(node, set())
         listeners.add(listener)
         try:
             yield
         finally:
             listeners.discard(listener)
             if not listeners:
-                self._on_silence.pop(node, None)
+                self._listeners.pop(node, None)
 
     # -- in ------------------------------------------------------------------------------------------
 
-    def _heard(self, _subject: str, payload: bytes) -> None:
+    def _heard(self, subject: str, payload: bytes) -> None:
         try:
             pulse = decode_pulse(payload)
         except WireError:
+            self.undecodable += 1
+            return
+        if subject != pulse_subject(pulse.node):  # whoever may publish there is the node
             self.undecodable += 1
             return
         self.step(PulseReceived(pulse))
@@ -107,7 +114,7 @@ class Membership:
         if card.node != node:
             self._log(f"the card under {node} is that of {card.node}: not taken")
             return
-        self.step(CardReceived(card, card_digest(card)))
+        self.step(CardReceived(card, bytes_digest(data)))
 
     async def _ticks(self) -> None:
         while True:
@@ -116,11 +123,14 @@ class Membership:
 
     async def _probe(self, node: str) -> None:
         """Measure the round trip over and over, on a warm connection."""
+        misses = 0
         while True:
             rtt_ms = await self._ping(node)
             if rtt_ms is not None:
                 self.step(RttMeasured(node, rtt_ms))
-            await asyncio.sleep(self._settings.rtt_probe_s if rtt_ms is not None else 0.2)
+            misses = 0 if rtt_ms is not None else misses + 1
+            again_soon = 0 < misses <= _PROBE_MISSES  # the first only sets the connection up
+            await asyncio.sleep(_PROBE_AGAIN_S if again_soon else self._settings.rtt_probe_s)
 
     async def _ping(self, node: str) -> float | None:
         """One round trip; None when it failed or had to set a connection up, which is no round trip."""
@@ -130,14 +140,13 @@ class Membership:
         try:
             async with asyncio.timeout(self._settings.rtt_probe_s_max):
                 sent_s = self._clock.now_s()
-                response = await self._client.request("GET", belief.card.url + _PING_PATH, self._node_headers)
+                response = await self._client.request("GET", belief.card.url + PING_PATH, self._node_headers)
                 came_s = self._clock.now_s()
                 await response.read()
                 response.close()
         except (UpstreamError, TimeoutError):
-            await asyncio.sleep(self._settings.rtt_probe_s)
             return None
-        return (came_s - sent_s) * 1e3 if response.reused else None
+        return (came_s - sent_s) * 1e3 if response.reused and response.status == 204 else None
 
     # -- out -----------------------------------------------------------------------------------------
 
@@ -151,10 +160,10 @@ class Membership:
                     self._probes[node] = asyncio.create_task(self._probe(node))
             case NodeSilent(node, age_s):
                 self._log(f"{node} is silent for {age_s:.1f} s: not chosen until it speaks")
-                for listener in tuple(self._on_silence.get(node, ())):
-                    listener()
+                self._tell(node, silent=True)
             case NodeReturned(node):
                 self._log(f"{node} speaks again")
+                self._tell(node, silent=False)
             case NodeEjected(node, eject_s, why):
                 self._log(f"{node} is put aside for {eject_s:.0f} s: {why}")
             case NodeForgotten(node):
@@ -165,4 +174,13 @@ class Membership:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log(f"a task ended in an unforeseen way: {error!r}")
+
+    def _tell(self, node: str, *, silent: bool) -> None:
+        for listener in tuple(self._listeners.get(node, ())):
+            listener(silent=silent)

@@ -67,6 +67,7 @@ class GatewayMetrics:
                 ("available", float(belief.unavailable(now_s, bus_up=fleet.bus_up) is None)),
             ):
                 self._node.labels(belief.name, what).set(value)
+        self._rate.clear()
         for model in fleet.models():
             self._rate.labels(model).set(rates.rate_per_s(model, now_s))
         return generate_latest(self.registry)

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from dataclasses import replace
+from itertools import chain, islice
 
 from isochrone.model import Outcome
 from isochrone.wire.explain import Record
@@ -11,36 +12,38 @@ LAST = "last"
 
 
 class Records:
-    """A bounded memory of records by id, oldest dropped first."""
+    """Records by id: all under way, and a bounded number of those that ended, oldest dropped first."""
 
     def __init__(self, records_max: int) -> None:
         self._records_max = records_max
-        self._records: OrderedDict[str, Record] = OrderedDict()
-        self._last_ended = ""
+        self._open: dict[str, Record] = {}
+        self._ended: OrderedDict[str, Record] = OrderedDict()
 
     def begin(self, record: Record) -> None:
-        """Keep a new record."""
-        self._records[record.decision.request_id] = record
-        while len(self._records) > self._records_max:
-            self._records.popitem(last=False)
+        """A request begins; its record is kept until it ends, and a while after."""
+        self._open[record.decision.request_id] = record
 
     def add(self, outcome: Outcome) -> None:
-        """Add the outcome of one attempt to its record, if that is still kept."""
-        record = self._records.get(outcome.request_id)
+        """Add the outcome of one attempt to its record."""
+        record = self._open.get(outcome.request_id)
         if record is not None:
-            self._records[outcome.request_id] = replace(record, outcomes=(*record.outcomes, outcome))
+            self._open[outcome.request_id] = replace(record, outcomes=(*record.outcomes, outcome))
 
     def end(self, request_id: str) -> Record | None:
-        """The request has ended; returns its whole record, if it is still kept."""
-        record = self._records.get(request_id)
+        """The request has ended; returns its whole record, None when it never began."""
+        record = self._open.pop(request_id, None)
         if record is not None:
-            self._last_ended = request_id
+            self._ended[request_id] = record
+            while len(self._ended) > self._records_max:
+                self._ended.popitem(last=False)
         return record
 
     def find(self, request_id: str) -> Record | None:
         """The record of `request_id` (or of the last that ended, by `LAST`), or None."""
-        return self._records.get(self._last_ended if request_id == LAST else request_id)
+        if request_id == LAST:
+            return next(reversed(self._ended.values()), None)
+        return self._open.get(request_id) or self._ended.get(request_id)
 
     def newest(self, count: int) -> list[Record]:
-        """The newest `count` records, newest first."""
-        return [record for record, _ in zip(reversed(self._records.values()), range(count), strict=False)]
+        """Up to `count` records, newest first; those under way before those that ended."""
+        return list(islice(chain(reversed(self._open.values()), reversed(self._ended.values())), count))

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 from isochrone.demand import ArrivalRates
-from isochrone.fleet import Dispatched, Finished
+from isochrone.fleet import Blamed, Dispatched, Finished
 from isochrone.gateway.attempt import Attempt, Attempter, Route
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.records import Records
+from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.independence import first_independent
 from isochrone.model import Candidate, Decision, FleetView, NodeView, Outcome, OutcomeKind, Request
@@ -20,6 +21,13 @@ from isochrone.routing import CATALOGUE, Router, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
 from isochrone.wire.subjects import HEADER_DECISION, HEADER_POLICY, HEADER_TIMEOUT_MS
+
+CLIENT_LEFT = 499
+"""Counted as the status of a request whose client left; nginx's custom."""
+
+_REASONS_MAX = 8
+_PAST_REASON = 3.0
+_PAST_REASON_MS = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +41,7 @@ class ServeParts:
     metrics: GatewayMetrics
     records: Records
     rates: ArrivalRates
+    retries: RetryBudget
     router: Router
     luck: random.Random
     node_headers: Headers
@@ -47,28 +56,30 @@ class Serve:
         self._in_flight = 0
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request, with tokens or with an error object."""
-        parts = self._parts
-        if self._in_flight >= parts.settings.in_flight_max:
+        """Answer one request, with tokens or with an error object, and count what the client was told."""
+        if self._in_flight >= self._parts.settings.in_flight_max:
             why = f"The gateway has {self._in_flight} requests in flight, its most. Try again soon."
-            return refuse(exchange, Refusal(503, why, "overloaded", retry_after_s=1))
+            self._count(refuse(exchange, Refusal(503, why, "overloaded", retry_after_s=1)))
+            return
         self._in_flight += 1
+        status = CLIENT_LEFT
         try:
-            await self._admitted(exchange)
+            status = await self._admitted(exchange)
         finally:
             self._in_flight -= 1
-        return None
+            self._count(status)
 
-    async def _admitted(self, exchange: Exchange) -> None:
+    def _count(self, status: int) -> None:
+        self._parts.metrics.requests.labels(str(status)).inc()
+
+    async def _admitted(self, exchange: Exchange) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
         request_id = f"req-{parts.luck.getrandbits(64):016x}"
         try:
-            deadline_s = now_s + _timeout_s(exchange, parts.settings)
+            ask = openai.Ask(request_id, exchange.path, now_s + _timeout_s(exchange, parts.settings))
             router = _router(exchange, parts)
-            ask = openai.Ask(request_id, exchange.path, deadline_s)
             request = openai.parse_request(ask, exchange.body)
-            view = parts.membership.fleet.view(request.model, now_s)
-            if not view.nodes:
+            if parts.membership.fleet.surely_unknown(request.model):
                 raise BadRequestError(
                     f"The model '{request.model[:128]}' does not exist here; GET /v1/models lists what does.",
                     param="model",
@@ -76,14 +87,16 @@ class Serve:
                     status=404,
                 )
         except BadRequestError as error:
-            parts.metrics.requests.labels(str(error.status)).inc()
             body = openai.error_body(error.status, error.message, param=error.param, code=error.code)
-            return exchange.reply(error.status, body)
+            exchange.reply(error.status, body)
+            return error.status
         parts.rates.arrived(request.model, now_s)
+        parts.retries.earn()
+        view = parts.membership.fleet.view(request.model, now_s)
         decision = route(view, request, parts.luck, router)
         parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
         try:
-            return await _Course(parts, exchange, request, view, decision).run()
+            return await _Course(parts, exchange, request, _Plan(view, decision, router)).run()
         finally:
             record = parts.records.end(request.id)
             if record is not None:
@@ -100,68 +113,79 @@ class Refusal:
     retry_after_s: int | None = None
 
 
-def refuse(exchange: Exchange, refusal: Refusal, headers: Headers = ()) -> None:
-    """Tell the client an error, with `Retry-After` where that helps."""
+def refuse(exchange: Exchange, refusal: Refusal, headers: Headers = ()) -> int:
+    """Tell the client an error, with `Retry-After` where that helps; returns the status told."""
     if refusal.retry_after_s is not None:
         headers = (*headers, (b"retry-after", str(refusal.retry_after_s).encode()))
     body = openai.error_body(refusal.status, refusal.message, code=refusal.code)
     exchange.reply(refusal.status, body, headers=headers)
+    return refusal.status
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What was believed, what was decided on it, and by whom."""
+
+    view: FleetView
+    decision: Decision
+    router: Router
+
+    @property
+    def nodes(self) -> dict[str, NodeView]:
+        return {node.node: node for node in self.view.nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An attempt that brought no answer."""
+
+    node: str
+    attempt: Attempt
+
+    @property
+    def by_engine(self) -> bool:
+        """Whether the node answered, with an error that may be the request's fault as well as its own."""
+        return self.attempt.kind is OutcomeKind.FAILED and self.attempt.status >= 500
 
 
 class _Course:
     """One request from its decision to its end."""
 
-    def __init__(
-        self, parts: ServeParts, exchange: Exchange, request: Request, view: FleetView, decision: Decision
-    ) -> None:
-        self._parts, self._exchange, self._request, self._decision = parts, exchange, request, decision
-        self._nodes: dict[str, NodeView] = {node.node: node for node in view.nodes}
+    def __init__(self, parts: ServeParts, exchange: Exchange, request: Request, plan: _Plan) -> None:
+        self._parts, self._exchange, self._request, self._plan = parts, exchange, request, plan
         self._headers: Headers = ((HEADER_DECISION, request.id.encode()),)
-        self._attempts: list[Attempt] = []
+        self._failures: list[_Failure] = []
 
-    async def run(self) -> None:
-        status = "499"
-        try:
-            await self._run()
-            status = str(self._attempts[-1].status) if self._exchange.started else "503"
-        finally:
-            self._parts.metrics.requests.labels(status).inc()
-
-    async def _run(self) -> None:
+    async def run(self) -> int:
+        """Try node after node until one answers or none is left; returns the status told to the client."""
         refusal = self._hopeless()
         if refusal is not None:
             return refuse(self._exchange, refusal, self._headers)
-        failed: list[str] = []
-        while (candidate := self._next(failed)) is not None:
+        while (candidate := self._next()) is not None:
             attempt = await self._try(candidate)
             if attempt.kind is OutcomeKind.ANSWERED:
-                return None
+                self._blame_those_before()
+                return attempt.status
             if self._exchange.started:
-                return await self._break_off(candidate.node, attempt)
+                await self._break_off(candidate.node, attempt)
+                return attempt.status
+            self._failures.append(_Failure(candidate.node, attempt))
             if attempt.kind is OutcomeKind.TIMED_OUT:
+                self._blame_if_past_reason(candidate, attempt)
                 break
-            failed.append(candidate.node)
         return refuse(self._exchange, self._gave_up(), self._headers)
 
     # -- choosing ------------------------------------------------------------------------------------
 
-    def _next(self, failed: list[str]) -> Candidate | None:
-        """The next to try: best first, after a failure in another failure domain where there is one."""
-        if len(failed) >= self._parts.settings.attempts_max:
-            return None
-        candidates = {candidate.node: candidate for candidate in self._decision.candidates}
-        node = first_independent(list(candidates), failed, lambda n: self._nodes[n].failure_domains)
-        return candidates[node] if node is not None else None
-
     def _hopeless(self) -> Refusal | None:
         """Why it is not even tried, or None."""
-        if not self._decision.candidates:
-            reasons = "; ".join(f"{e.node} {e.why}" for e in self._decision.exclusions)
-            return Refusal(
-                503, f"No node can serve '{self._request.model}' now: {reasons}.", "no_node_available", 1
-            )
-        left_ms = (self._request.deadline_s - self._decision.at_s) * 1e3
-        soonest_ms = min(candidate.estimate.ttft_ms for candidate in self._decision.candidates)
+        decision, model = self._plan.decision, self._request.model[:128]
+        if not decision.candidates:
+            reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
+            why = reasons or "the gateway has not heard of a node that has it, and may soon"
+            return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
+        left_ms = (self._request.deadline_s - decision.at_s) * 1e3
+        soonest_ms = min(candidate.estimate.ttft_ms for candidate in decision.candidates)
         if soonest_ms <= left_ms:
             return None
         return Refusal(
@@ -172,12 +196,30 @@ class _Course:
             max(1, ceil((soonest_ms - left_ms) / 1e3)),
         )
 
+    def _next(self) -> Candidate | None:
+        """The next to try: the choice; after a failure the best by then, in another failure domain if any."""
+        if not self._failures:
+            return self._plan.decision.chosen
+        if len(self._failures) >= self._parts.settings.attempts_max:
+            return None
+        if sum(failure.by_engine for failure in self._failures) > 1:
+            return None  # two engines failed it: the third would too
+        failed = [failure.node for failure in self._failures]
+        domains = {name: node.failure_domains for name, node in self._plan.nodes.items()}
+        view = self._parts.membership.fleet.view(self._request.model, self._parts.clock.now_s())
+        view = replace(view, nodes=tuple(node for node in view.nodes if node.node not in failed))
+        decision = route(view, self._request, self._parts.luck, self._plan.router)
+        self._plan = _Plan(view, decision, self._plan.router)
+        candidates = {candidate.node: candidate for candidate in decision.candidates}
+        domains |= {name: node.failure_domains for name, node in self._plan.nodes.items()}
+        node = first_independent(list(candidates), failed, lambda name: domains.get(name, ()))
+        return candidates[node] if node is not None and self._parts.retries.spend() else None
+
     # -- trying --------------------------------------------------------------------------------------
 
     async def _try(self, candidate: Candidate) -> Attempt:
-        parts, request, node = self._parts, self._request, self._nodes[candidate.node]
+        parts, request, node = self._parts, self._request, self._plan.nodes[candidate.node]
         attempt = Attempt()
-        self._attempts.append(attempt)
         parts.membership.step(Dispatched(request, node.node, candidate.estimate))
         where = Route(node.node, node.url, parts.node_headers, self._headers, parts.settings.stall_s_max)
         try:
@@ -203,35 +245,55 @@ class _Course:
             detail=attempt.detail,
         )
 
+    # -- blaming -------------------------------------------------------------------------------------
+
+    def _blame_those_before(self) -> None:
+        """One node failed what another has answered: it was not the request's fault."""
+        for failure in self._failures:
+            if failure.by_engine:
+                self._parts.membership.step(Blamed(failure.node, failure.attempt.detail))
+
+    def _blame_if_past_reason(self, candidate: Candidate, attempt: Attempt) -> None:
+        """The deadline passed. Whose fault was it? The node's, when it was far past its own estimate."""
+        waited_ms = (self._parts.clock.now_s() - attempt.sent_s) * 1e3
+        if waited_ms > _PAST_REASON * candidate.estimate.total_ms + _PAST_REASON_MS:
+            why = f"no answer after {waited_ms / 1e3:.0f} s"
+            self._parts.membership.step(Blamed(candidate.node, why))
+
     # -- giving up -----------------------------------------------------------------------------------
 
     async def _break_off(self, node: str, attempt: Attempt) -> None:
         """The answer began and can't be ended well: say so in the stream, or cut a body that is not one."""
         if not self._request.stream:
             return self._exchange.abort()
-        code = "deadline_exceeded" if attempt.kind is OutcomeKind.TIMED_OUT else "upstream_failed"
-        event = openai.error_event(f"The answer broke off on node {node}: {attempt.detail}", code)
-        await self._exchange.write(event)
+        timed_out = attempt.kind is OutcomeKind.TIMED_OUT
+        code = "deadline_exceeded" if timed_out else "upstream_failed"
+        why = "the deadline passed" if timed_out else "the node was lost"
+        await self._exchange.write(openai.error_event(f"The answer broke off on node {node}: {why}.", code))
         return self._exchange.end()
 
     def _gave_up(self) -> Refusal:
-        last = self._attempts[-1]
-        if last.kind is OutcomeKind.TIMED_OUT:
+        last = self._failures[-1]
+        if last.attempt.kind is OutcomeKind.TIMED_OUT:
             return Refusal(504, "The deadline passed before an answer began.", "deadline_exceeded")
-        hints = [a.retry_after_s for a in self._attempts if a.retry_after_s is not None]
-        tried = len(self._attempts)
-        return Refusal(
-            503,
-            f"{tried} node{'s' if tried > 1 else ''} tried, none answered; the last one: {last.detail}",
-            "no_node_available",
-            min(hints, default=1),
-        )
+        tried = "; ".join(f"{failure.node} {_words(failure.attempt)}" for failure in self._failures)
+        why = f"No node answered for '{self._request.model[:128]}': {tried}."
+        if last.by_engine:
+            return Refusal(502, why, "upstream_failed")
+        hints = [f.attempt.retry_after_s for f in self._failures if f.attempt.retry_after_s is not None]
+        return Refusal(503, why, "no_node_available", min(hints, default=1))
+
+
+def _words(attempt: Attempt) -> str:
+    """What a client is told of an attempt; the node's own words stay in the record."""
+    status = f" with status {attempt.status}" if attempt.status else ""
+    return f"{attempt.kind.value}{status}"
 
 
 def _timeout_s(exchange: Exchange, settings: GatewaySettings) -> float:
     told = exchange.header(HEADER_TIMEOUT_MS)
     if told is None:
-        return settings.timeout_s
+        return min(settings.timeout_s, settings.timeout_s_max)
     name = HEADER_TIMEOUT_MS.decode()
     if not told.isdigit() or len(told) > 9 or int(told) < 1:
         raise BadRequestError(f"The header {name} must be a whole number of milliseconds.", param=name)

@@ -25,6 +25,8 @@ class GatewaySettings:
         stall_s_max: a silent node's stream that brings nothing for so long is given up.
         in_flight_max: requests at once; the next one is refused with 503.
         attempts_max: nodes tried for one request.
+        retries_per_request: second attempts earned by each request, so that an outage does not multiply load.
+        retries_saved_max: second attempts saved up at most.
         body_bytes_max: longest request body.
         connections_max: clients connected at once.
         records_max: decisions kept for `explain`.
@@ -47,6 +49,8 @@ class GatewaySettings:
     stall_s_max: float = 5.0
     in_flight_max: int = 1024
     attempts_max: int = 3
+    retries_per_request: float = 0.2
+    retries_saved_max: float = 100.0
     body_bytes_max: int = 8 * 1024 * 1024
     connections_max: int = 4096
     records_max: int = 1024

@@ -86,6 +86,7 @@ class FleetView:
         output_tokens_mean: how long answers without a limit lately were.
         output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
         output_tokens_per_limit: more of them for each token of the client's limit.
+        output_tokens_most: the longest answer that is expected, whatever the limit.
         turn: dispatches of this model so far, retries included (round-robin counts on it).
     """
 
@@ -97,4 +98,5 @@ class FleetView:
     output_tokens_mean: float = 128.0
     output_tokens_base: float = 0.0
     output_tokens_per_limit: float = 0.5
+    output_tokens_most: float = float("inf")
     turn: int = 0

@@ -35,7 +35,7 @@ class Request:
         model: the model's name as the client wrote it.
         prompt_bytes: length of all prompt text, in bytes of UTF-8.
         blocks: the prompt as hashed blocks.
-        output_tokens_max: the client's limit on the answer, or None.
+        output_tokens_max: the client's limit on the answer, as far as it matters for estimates, or None.
         stream: the client reads the answer token by token.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
     """

@@ -150,5 +150,5 @@ def _head(first_line: bytes, headers: Headers, framing: tuple[bytes, ...]) -> by
     head = b"\r\n".join(lines) + b"\r\n\r\n"
     # A line break inside a value would be a header, or a whole message, of somebody else's making.
     if head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1 or b"\0" in head:
-        raise ValueError(f"a header holds CR, LF or NUL: {head!r}")
+        raise ValueError(f"CR, LF or NUL in one of the headers {[name for name, _ in headers]}")
     return head

@@ -85,4 +85,5 @@ def _output_tokens(view: FleetView, request: Request) -> float:
     limit = request.output_tokens_max
     if limit is None:
         return max(1.0, view.output_tokens_mean)
-    return max(1.0, min(view.output_tokens_base + view.output_tokens_per_limit * limit, limit))
+    expected = view.output_tokens_base + view.output_tokens_per_limit * limit
+    return max(1.0, min(expected, view.output_tokens_most, limit))

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import TypeVar
 
 import msgspec
@@ -14,12 +15,14 @@ from isochrone.wire.errors import WireError
 CARD_BYTES_MAX = 256 * 1024
 PULSE_BYTES_MAX = 256 * 1024
 MODELS_MAX = 1024
+TEXT_MAX = 256
 COUNT_MAX = 1_000_000
+INFLOW_MAX = 1e6
 SECONDS_MAX = 86_400.0
 """No honest node is further away than a day."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
-_URL = re.compile(r"https?://(?:[A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?(?:/[A-Za-z0-9_./-]*)?")
+_URL = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?")
 
 _encoder = msgspec.json.Encoder()
 _cards = msgspec.json.Decoder(NodeCard)
@@ -43,16 +46,23 @@ def encode_card(card: NodeCard) -> bytes:
 
 def card_digest(card: NodeCard) -> str:
     """Sixteen hex digits that change when the card does."""
-    return hashlib.sha256(encode_card(card)).hexdigest()[:16]
+    return bytes_digest(encode_card(card))
+
+
+def bytes_digest(data: bytes) -> str:
+    """The digest of a card as it came: a reader need not know every field that its writer knew."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def decode_card(data: bytes) -> NodeCard:
     """The card in `data`. Raises WireError."""
     card = _decode(_cards, data, CARD_BYTES_MAX, "card")
     check_node_name(card.node)
-    url = _URL.fullmatch(card.url)
-    if url is None or int(url[1] or 1) not in range(1, 65536):
-        raise WireError(f"card of {card.node}: url {card.url[:80]!r} is not http(s)://host:port")
+    if not _may_be_called(card.url):
+        raise WireError(f"card of {card.node}: url {card.url[:80]!r} is not http(s)://host:port of a host")
+    texts = (card.operator, card.region, card.engine, *card.failure_domains, *(m.name for m in card.models))
+    if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
+        raise WireError(f"card of {card.node}: a text of over {TEXT_MAX} characters, or not printable")
     if len(card.models) > MODELS_MAX:
         raise WireError(f"card of {card.node}: {len(card.models)} models, the most is {MODELS_MAX}")
     sizes = [card.queue_max, card.memory_bytes]
@@ -60,6 +70,18 @@ def decode_card(data: bytes) -> NodeCard:
     if not 1 <= card.slots <= COUNT_MAX or min(sizes) < 0:
         raise WireError(f"card of {card.node}: slots not within 1 and {COUNT_MAX}, or a negative size")
     return card
+
+
+def _may_be_called(url: str) -> bool:
+    """Whether a gateway may call `url`: a plain origin, and no address that can only be somebody's trick."""
+    match = _URL.fullmatch(url)
+    if match is None or int(match[2] or 1) not in range(1, 65536):
+        return False
+    try:
+        address = ip_address(match[1].strip("[]"))
+    except ValueError:
+        return True  # a name
+    return not (address.is_unspecified or address.is_link_local or address.is_multicast)
 
 
 def encode_pulse(pulse: Pulse) -> bytes:
@@ -75,6 +97,8 @@ def decode_pulse(data: bytes) -> Pulse:
     if len(pulse.models) > MODELS_MAX:
         raise WireError(f"pulse of {pulse.node}: {len(pulse.models)} models, the most is {MODELS_MAX}")
     for model in pulse.models:
+        if len(model.name) > TEXT_MAX or not model.name.isprintable():
+            raise WireError(f"pulse of {pulse.node}: a model's name is too long or not printable")
         _check_model(model, pulse.node)
     return pulse
 
@@ -126,7 +150,7 @@ def _check_load(load: Load, whose: str) -> None:
             _Bound("queued", load.queued, COUNT_MAX),
             _Bound("wait_s", load.wait_s, SECONDS_MAX),
             _Bound("backlog_s", load.backlog_s, SECONDS_MAX * load.slots),
-            _Bound("inflow", load.inflow, 1e6),
+            _Bound("inflow", load.inflow, INFLOW_MAX),
         ),
     )
 

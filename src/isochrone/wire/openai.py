@@ -23,6 +23,19 @@ BLOCK_BYTES = 64
 BLOCKS_MAX = 1024
 """Prompt text beyond 64 KiB is not hashed: it costs more than knowing its prefix saves."""
 
+WHOLE_MAX = 2**31 - 1
+OUTPUT_TOKENS_MAX = 131_072
+"""A longer limit is passed on as it is, and counts as this much in estimates."""
+
+_NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed")
+_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (_NUMBERS, (int, float), "a number"),
+    (("stop",), (str, list), "a string or an array"),
+    (("tools",), (list,), "an array"),
+    (("logit_bias", "metadata"), (dict,), "an object"),
+    (("user",), (str,), "a string"),
+)
+
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -55,14 +68,14 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         raise BadRequestError("'model' must not be empty.", param="model")
     texts = _chat_texts(fields) if ask.path == CHAT_PATH else _prompt_texts(fields)
     text = "\n".join(texts).encode("utf-8", "surrogatepass")
-    _optional(fields, "stream_options", dict, "an object")
+    _check_types(fields)
     _positive(fields, "n")
     return Request(
         id=ask.id,
         model=model,
         prompt_bytes=len(text),
         blocks=hash_blocks(text, model),
-        output_tokens_max=_positive(fields, "max_completion_tokens") or _positive(fields, "max_tokens"),
+        output_tokens_max=_output_tokens_max(fields),
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
     )
@@ -135,9 +148,29 @@ def _positive(fields: dict[str, Any], name: str) -> int | None:
         raise BadRequestError(
             f"'{name}' must be a whole number, not {_kind(value)}.", param=name, code="invalid_type"
         )
-    if value < 1:
-        raise BadRequestError(f"'{name}' must be at least 1, not {value}.", param=name, code="invalid_value")
+    if not 1 <= value <= WHOLE_MAX:
+        raise BadRequestError(f"'{name}' must be within 1 and {WHOLE_MAX}.", param=name, code="invalid_value")
     return value
+
+
+def _output_tokens_max(fields: dict[str, Any]) -> int | None:
+    limit = _positive(fields, "max_completion_tokens") or _positive(fields, "max_tokens")
+    return None if limit is None else min(limit, OUTPUT_TOKENS_MAX)
+
+
+def _check_types(fields: dict[str, Any]) -> None:
+    """Fields that are not read here, but of the wrong type would look like an engine's failure."""
+    for names, kinds, words in _TYPES:
+        for name in names:
+            value = fields.get(name)
+            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+                raise BadRequestError(
+                    f"'{name}' must be {words}, not {_kind(value)}.", param=name, code="invalid_type"
+                )
+    options = _optional(fields, "stream_options", dict, "an object") or {}
+    if not isinstance(options.get("include_usage", False), bool):
+        where = "stream_options.include_usage"
+        raise BadRequestError(f"'{where}' must be true or false.", param=where, code="invalid_type")
 
 
 def _kind(value: object) -> str:

@@ -1,5 +1,20 @@
 """Names on the message bus, and of the headers and paths between gateway and node."""
 
+PING_PATH = "/isochrone/v1/ping"
+"""On a node: answers 204 at once, for measuring the round trip."""
+
+STATE_PATH = "/isochrone/v1/state"
+"""On a node: its card and its pulse, as JSON."""
+
+MODEL_PATH = "/isochrone/v1/models/"
+"""On a node: followed by NAME/load or NAME/unload."""
+
+STATUS_PATH = "/isochrone/v1/status"
+"""On a gateway: all that it believes of the nodes."""
+
+DECISIONS_PATH = "/isochrone/v1/decisions/"
+"""On a gateway: followed by the id of a decision, or `last`."""
+
 PULSES = "isochrone.pulse.*"
 """Subscribe here for the pulses of all nodes."""
 

@@ -14,9 +14,10 @@ from isochrone.nodes.inference.settings import NodeSettings
 from isochrone.nodes.inference.shelf import Shelf, ShelfParts
 from isochrone.nodes.inference.state import NodeState
 from isochrone.nodes.inference.turns import Turns
-from isochrone.ports import Bus, BusError, Clock, EngineError, EngineHost, IsochroneError, Store
+from isochrone.ports import Bus, BusError, Clock, EngineError, EngineHost, IsochroneError, SettingError, Store
 from isochrone.relay import Headers, HttpClient, HttpServer, ServerLimits
-from isochrone.wire.nodes import card_digest, encode_card, encode_pulse
+from isochrone.wire import WireError
+from isochrone.wire.nodes import card_digest, decode_card, decode_pulse, encode_card, encode_pulse
 from isochrone.wire.openai import error_body
 from isochrone.wire.subjects import pulse_subject
 
@@ -67,22 +68,23 @@ class Agent:
         settings, state = self._settings, self.state
         await state.shelf.open(settings.models)
         port = await self._server.start(settings.host, settings.port)
-        state.url = settings.advertise_url or f"http://{settings.host}:{port}"
+        state.url = settings.advertise_url or f"http://{_in_url(settings.host)}:{port}"
+        _check_card(state)
         self._bus.on_change(self._bus_changed)
         self._spawn(self._pulses())
         if state.host.loads:
             self._spawn(self._unload_idle())
         else:
             self._spawn(self._watch_engine())
-        for name in settings.preload:
-            self._spawn(self._preload(name))
-        return f"http://{settings.host}:{port}"
+        self._spawn(self._preload())
+        return f"http://{_in_url(settings.host)}:{port}"
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Say goodbye, finish what is under way within `grace_s`, end every engine."""
         self.state.leaving = True
-        await self._publish()
-        await self._forget_card()
+        if self.state.url:  # else we never joined, and the name may be another's
+            await self._publish()
+            await self._forget_card()
         await self._server.close(grace_s)
         for task in self._tasks:
             task.cancel()
@@ -95,7 +97,12 @@ class Agent:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log(f"a task ended in an unforeseen way: {error!r}")
 
     def _tell(self) -> None:
         """Something that others wait for has changed: do not let them wait for the next pulse."""
@@ -127,23 +134,28 @@ class Agent:
                 self._card_written, self._card_written_at_s = digest, now_s
 
     async def _forget_card(self) -> None:
+        name = self._settings.name
         try:
-            await self._bus.delete(self._settings.name)
+            if await self._bus.get(name) == encode_card(self.state.card()):
+                await self._bus.delete(name)
         except BusError as error:
             self._log(f"the card could not be taken back; it expires by itself: {error}")
 
-    async def _preload(self, name: str) -> None:
-        model = self.state.shelf.find(name)
-        if model is None:
-            return
-        try:
-            await self.state.shelf.engine(model)
-        except IsochroneError as error:
-            self._log(f"{name} could not be loaded: {error}")
+    async def _preload(self) -> None:
+        """Load models in the order given, as far as they fit beside each other."""
+        shelf = self.state.shelf
+        for model in filter(None, map(shelf.find, self._settings.preload)):
+            if not shelf.fits(model):
+                self._log(f"{model.card.name} does not fit beside the models loaded: loaded when asked for")
+                continue
+            try:
+                await shelf.engine(model)
+            except IsochroneError as error:
+                self._log(f"{model.card.name} could not be loaded: {error}")
 
     async def _unload_idle(self) -> None:
         while True:
-            await asyncio.sleep(min(5.0, self._settings.idle_unload_s / 4))
+            await asyncio.sleep(min(5.0, max(0.1, self._settings.idle_unload_s / 4)))
             await self.state.shelf.unload_idle(self._settings.idle_unload_s)
 
     async def _watch_engine(self) -> None:
@@ -158,5 +170,20 @@ class Agent:
                     self._log(str(error))
                 else:
                     in_engine = (gauges.running or 0) + (gauges.queued or 0)
-                    self.state.foreign_jobs = max(0, in_engine - len(self.state.desk.running))
+                    self.state.desk.foreign_jobs = max(0, in_engine - len(self.state.desk.running))
             await asyncio.sleep(self._settings.engine_metrics_s)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _check_card(state: NodeState) -> None:
+    """Read our own card as a gateway will. Raises SettingError for what it would refuse."""
+    try:
+        decode_card(encode_card(state.card()))
+        decode_pulse(encode_pulse(state.pulse()))
+    except WireError as error:
+        raise SettingError(
+            f"gateways would refuse this node ({error}); say where they reach it with --advertise-url"
+        ) from error

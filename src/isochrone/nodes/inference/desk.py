@@ -9,8 +9,9 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from heapq import heapify, heapreplace
 
-from isochrone.fleet.learn import Flow
+from isochrone.fleet.learn import Average, Flow
 from isochrone.model import Load
+from isochrone.wire.nodes import INFLOW_MAX, SECONDS_MAX
 
 _OVERDUE_SHARE = 0.25
 """An answer longer than expected is expected to go on for this share of what was expected."""
@@ -71,11 +72,16 @@ class Desk:
         slots: how many are worked on at once.
         queue_max: how many may wait.
         flow: offered work, slot-seconds a second.
+        service_s: mean expected time on a slot of those admitted.
+        foreign_jobs: requests in the engine that did not come through us, as its metrics tell; each counts as
+            one of average length.
     """
 
     slots: int
     queue_max: int
     flow: Flow
+    service_s: Average = field(default_factory=lambda: Average(40.0, 1.0, 1.0))
+    foreign_jobs: int = 0
     running: dict[str, Job] = field(default_factory=dict)
     waiting: "OrderedDict[str, Job]" = field(default_factory=OrderedDict)
     _busy_slot_s: float = 0.0
@@ -88,6 +94,7 @@ class Desk:
         job.admitted_at_s = now_s
         self.waiting[job.id] = job
         self.flow.add(job.service_s, now_s)
+        self.service_s.add(job.service_s)
         return True
 
     @property
@@ -119,21 +126,20 @@ class Desk:
         self._account(now_s)
         return self._busy_slot_s
 
-    def load(self, now_s: float, foreign_jobs: int = 0) -> Load:
-        """The work on the node now; `foreign_jobs` are in the engine and did not come through us."""
+    def load(self, now_s: float) -> Load:
+        """The work on the node now, within the bounds of what can be told."""
         running = [job.remaining_s(now_s) for job in self.running.values()]
         queued = [job.service_s for job in self.waiting.values()]
-        mean_s = (sum(running) + sum(queued)) / max(1, len(running) + len(queued))
-        foreign_running = min(foreign_jobs, self.slots - len(running))
-        running += [mean_s] * foreign_running
-        queued += [mean_s] * (foreign_jobs - foreign_running)
+        foreign_running = min(self.foreign_jobs, self.slots - len(running))
+        running += [self.service_s.value / 2] * foreign_running
+        queued += [self.service_s.value] * (self.foreign_jobs - foreign_running)
         return Load(
             slots=self.slots,
             running=len(running),
             queued=len(queued),
-            wait_s=_wait_s(self.slots, running, queued),
-            backlog_s=sum(running) + sum(queued),
-            inflow=self.flow.at(now_s),
+            wait_s=min(_wait_s(self.slots, running, queued), SECONDS_MAX),
+            backlog_s=min(sum(running) + sum(queued), SECONDS_MAX),
+            inflow=min(self.flow.at(now_s), INFLOW_MAX),
         )
 
     def _account(self, now_s: float) -> None:

@@ -50,7 +50,7 @@ class NodeMetrics:
 
     def exposition(self, state: "NodeState") -> bytes:
         """The text that a scraper reads."""
-        load = state.desk.load(state.clock.now_s(), state.foreign_jobs)
+        load = state.desk.load(state.clock.now_s())
         for what in ("slots", "running", "queued", "wait_s", "backlog_s", "inflow"):
             self._load.labels(what).set(getattr(load, what))
         ready = state.shelf.ready()

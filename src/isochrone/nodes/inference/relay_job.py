@@ -44,27 +44,44 @@ class Relay:
     silence_s_max: float
 
 
-async def relay(parts: Relay, exchange: Exchange, job: Job, engine: Engine, watch: Stopwatch) -> Tail | None:
-    """Send the request to `engine` and its answer to the gateway, all but the end of the answer.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One request at its engine."""
+
+    job: Job
+    request: Request
+    engine: Engine
+    watch: Stopwatch
+
+
+async def relay(parts: Relay, exchange: Exchange, task: Task) -> Tail | None:
+    """Send the request to its engine and the answer to the gateway, all but the end of the answer.
 
     Returns the end of the answer as it passed, or None when the engine answered with an error (which was
     passed on whole). Raises UpstreamError when the engine broke off or fell silent; nothing is ended then.
     """
     headers = ((b"content-type", b"application/json"), *parts.engine_headers)
+    url, silence_s_max = task.engine.url, _silence_s_max(parts, exchange, task)
     try:
-        async with asyncio.timeout(parts.silence_s_max) as patience:
-            response = await parts.client.request("POST", engine.url + exchange.path, headers, exchange.body)
+        async with asyncio.timeout(silence_s_max) as patience:
+            response = await parts.client.request("POST", url + exchange.path, headers, exchange.body)
             try:
                 if response.status != 200:
                     await _pass_error_on(parts, exchange, response)
                     return None
-                return await _pass_on(parts, exchange, job, _Arriving(response, patience, watch))
+                return await _pass_on(parts, exchange, task, _Arriving(response, patience, silence_s_max))
             finally:
                 response.close()
     except TimeoutError as timeout:
-        raise UpstreamError(
-            f"the engine at {engine.url} sent nothing for {parts.silence_s_max:.0f} s"
-        ) from timeout
+        raise UpstreamError(f"the engine at {url} sent nothing for {silence_s_max:.0f} s") from timeout
+
+
+def _silence_s_max(parts: Relay, exchange: Exchange, task: Task) -> float:
+    """How long the engine may send nothing; a whole answer comes all at once, however late."""
+    told = exchange.header(subjects.HEADER_TIMEOUT_MS) or b""
+    if task.request.stream or not told.isdigit() or len(told) > 9:
+        return parts.silence_s_max
+    return max(parts.silence_s_max, int(told) / 1e3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +90,7 @@ class _Arriving:
 
     response: Response
     patience: asyncio.Timeout
-    watch: Stopwatch
+    silence_s_max: float
 
 
 def _load_header(parts: Relay) -> tuple[bytes, bytes]:
@@ -83,11 +100,14 @@ def _load_header(parts: Relay) -> tuple[bytes, bytes]:
 async def _pass_error_on(parts: Relay, exchange: Exchange, response: Response) -> None:
     body = await response.read()
     kind = (response.header(b"content-type") or b"application/json").decode("latin-1")
-    exchange.reply(response.status, body, kind, (_load_header(parts),))
+    headers: Headers = (_load_header(parts),)
+    if (retry_after := response.header(b"retry-after")) is not None:
+        headers = (*headers, (b"retry-after", retry_after))
+    exchange.reply(response.status, body, kind, headers)
 
 
-async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arriving) -> Tail:
-    response, watch = arriving.response, arriving.watch
+async def _pass_on(parts: Relay, exchange: Exchange, task: Task, arriving: _Arriving) -> Tail:
+    response, watch, job = arriving.response, task.watch, task.job
     streams = (response.header(b"content-type") or b"").startswith(_SSE)
     tail, done = Tail(_STREAM_TAIL_BYTES if streams else _WHOLE_TAIL_BYTES), b""
     async for data in response:
@@ -102,7 +122,7 @@ async def _pass_on(parts: Relay, exchange: Exchange, job: Job, arriving: _Arrivi
             job.tokens_out = tail.events
         now, done = split_done(done + data)
         await exchange.write(now)
-        arriving.patience.reschedule(asyncio.get_running_loop().time() + parts.silence_s_max)
+        arriving.patience.reschedule(asyncio.get_running_loop().time() + arriving.silence_s_max)
     watch.ended_s = parts.clock.now_s()
     if not exchange.started:
         exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))

@@ -1,6 +1,7 @@
 """What the node answers over HTTP."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from hmac import compare_digest
 from itertools import count
 from math import ceil
@@ -9,7 +10,7 @@ import msgspec
 
 from isochrone.model import Request
 from isochrone.nodes.inference.desk import Job
-from isochrone.nodes.inference.relay_job import Stopwatch, finish, measure, relay
+from isochrone.nodes.inference.relay_job import Stopwatch, Task, finish, measure, relay
 from isochrone.nodes.inference.shelf import ShelvedModel
 from isochrone.nodes.inference.state import NodeState
 from isochrone.nodes.inference.turns import Turns
@@ -17,10 +18,6 @@ from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Exchange
 from isochrone.wire import BadRequestError, openai, orca, subjects
 from isochrone.wire.http_headers import bearer_token
-
-PING_PATH = "/isochrone/v1/ping"
-STATE_PATH = "/isochrone/v1/state"
-MODEL_PATH = "/isochrone/v1/models/"
 
 _Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -37,8 +34,8 @@ class Service:
             ("GET", openai.MODELS_PATH): self._models,
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
-            ("GET", PING_PATH): self._ping,
-            ("GET", STATE_PATH): self._told,
+            ("GET", subjects.PING_PATH): self._ping,
+            ("GET", subjects.STATE_PATH): self._told,
         }
 
     async def handle(self, exchange: Exchange) -> None:
@@ -46,7 +43,7 @@ class Service:
         if not self._allowed(exchange):
             return _error(exchange, 401, "This node wants its network's token.", code="invalid_api_key")
         answer = self._routes.get((exchange.method, exchange.path))
-        if answer is None and exchange.method == "POST" and exchange.path.startswith(MODEL_PATH):
+        if answer is None and exchange.method == "POST" and exchange.path.startswith(subjects.MODEL_PATH):
             answer = self._shelve
         if answer is None:
             return _error(exchange, 404, f"There is nothing at {exchange.method} {exchange.path}.")
@@ -94,32 +91,52 @@ class Service:
         retry_after = str(max(1, ceil(load.wait_s))).encode()
         why = "The node is leaving." if self._state.leaving else "The node is full."
         body = openai.error_body(503, f"{why} Try again later or elsewhere.", code="node_full")
-        headers = ((b"retry-after", retry_after), (subjects.HEADER_LOAD, orca.encode_orca(load)))
+        headers = ((b"retry-after", retry_after), self._load_header())
         exchange.reply(503, body, headers=headers)
 
     async def _work(self, exchange: Exchange, request: Request, model: ShelvedModel, job: Job) -> None:
         state, watch = self._state, Stopwatch(admitted_s=job.admitted_at_s)
         try:
             engine = await state.shelf.engine(model)
-            watch.model_ready_s = state.clock.now_s()
-            await self._turns.wait_for(job)
-            watch.started_s = state.clock.now_s()
-            watch.busy_at_start = state.desk.busy_slot_s(watch.started_s)
-            tail = await relay(state.relay_parts, exchange, job, engine, watch)
-        except (UpstreamError, IsochroneError) as error:
+        except IsochroneError as error:  # this model's trouble, not the node's: others can be served
+            state.metrics.failed.inc()
+            state.log(f"{request.model} could not be loaded: {error}")
+            return self._unavailable(exchange, model)
+        watch.model_ready_s = state.clock.now_s()
+        await self._turns.wait_for(job)
+        watch.started_s = state.clock.now_s()
+        watch.busy_at_start = state.desk.busy_slot_s(watch.started_s)
+        try:
+            tail = await relay(state.relay_parts, exchange, Task(job, request, engine, watch))
+        except UpstreamError as error:
             state.metrics.failed.inc()
             state.log(f"{request.model}: {error}")
             if exchange.started:
                 return exchange.abort()
             return _error(exchange, 502, f"The engine failed: {error}", code="engine_failed")
-        state.desk.leave(job.id, watch.ended_s)
+        state.desk.leave(job.id, state.clock.now_s())
         if tail is None:
             state.metrics.failed.inc()
             return None
         timings = measure(request, watch, tail, state.desk.busy_slot_s(watch.ended_s))
+        if not timings.prompt_tokens:  # an engine that does not tell
+            timings = replace(timings, prompt_tokens=round(model.speeds.tokens.at(request.prompt_bytes)))
         model.speeds.learn(request, timings)
         state.metrics.answered(request.model, timings)
         return finish(state.relay_parts, exchange, timings)
+
+    def _unavailable(self, exchange: Exchange, model: ShelvedModel) -> None:
+        left_s = model.retry_at_s - self._state.clock.now_s()
+        name = model.card.name
+        body = openai.error_body(
+            503, f"The model '{name}' can't be loaded here now.", code="model_unavailable"
+        )
+        headers = ((b"retry-after", str(max(1, ceil(left_s))).encode()), self._load_header())
+        exchange.reply(503, body, headers=headers)
+
+    def _load_header(self) -> tuple[bytes, bytes]:
+        load = self._state.desk.load(self._state.clock.now_s())
+        return subjects.HEADER_LOAD, orca.encode_orca(load)
 
     # -- the rest ------------------------------------------------------------------------------------
 
@@ -142,7 +159,7 @@ class Service:
 
     async def _shelve(self, exchange: Exchange) -> None:
         """`POST /isochrone/v1/models/NAME/load` or `.../unload`: for operators."""
-        name, _, verb = exchange.path.removeprefix(MODEL_PATH).rpartition("/")
+        name, _, verb = exchange.path.removeprefix(subjects.MODEL_PATH).rpartition("/")
         model = self._state.shelf.find(name)
         if model is None or verb not in ("load", "unload"):
             return _error(exchange, 404, f"No model {name[:128]!r} here, or no such verb: load or unload it.")

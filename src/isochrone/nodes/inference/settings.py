@@ -60,7 +60,7 @@ class NodeSettings:
     idle_unload_s: float = float("inf")
     token: str = field(default="", repr=False)
     pulse_s: float = 1.0
-    card_refresh_s: float = 600.0
+    card_refresh_s: float = 60.0
     engine_silence_s_max: float = 120.0
     engine_metrics_s: float = 5.0
     connections_max: int = 1024

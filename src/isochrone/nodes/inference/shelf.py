@@ -12,8 +12,15 @@ from isochrone.ports import Clock, Engine, EngineError, EngineHost, Store, Store
 _READY_SOON_S = 0.05
 """A load that takes longer than expected is always expected to end this soon."""
 
-_LOAD_TOLD = 0.2
-"""From this fraction of a load on, the engine's own word beats what past loads took."""
+_TOLD = 0.2
+"""From this fraction of a load or a fetch on, its progress beats what we expected."""
+
+_RETRY_S = 1.0
+_RETRY_S_MAX = 300.0
+"""A load that failed is tried again after the first, doubled each time up to the second."""
+
+_ROOM_S_MAX = 60.0
+"""How long a load waits for busy models to become idle."""
 
 _LOADED_OVER_WEIGHTS = 1.25
 """Memory of a loaded model over the size of its weights, until it was measured (KV cache, buffers)."""
@@ -30,9 +37,10 @@ class ShelvedModel:
         speeds: what was measured.
         engine: the engine that answers for it, when ready.
         loading: the load under way.
-        load_started_s: when that began.
-        load_expected_s: how long it was expected to take.
-        load_done: fraction done, as far as the engine tells.
+        ready_at_s: when that is expected to be done, on the node's clock.
+        failures: loads in a row that failed.
+        retry_at_s: after a failure, no load is tried before.
+        why: what the last failure was.
         users: requests that need it now; it is not evicted meanwhile.
         used_at_s: when it was last used.
         memory_bytes: of the budget, what it holds or has reserved.
@@ -45,9 +53,10 @@ class ShelvedModel:
     speeds: Speeds = field(default_factory=Speeds)
     engine: Engine | None = None
     loading: "asyncio.Task[Engine] | None" = None
-    load_started_s: float = 0.0
-    load_expected_s: float = 0.0
-    load_done: float = 0.0
+    ready_at_s: float = 0.0
+    failures: int = 0
+    retry_at_s: float = 0.0
+    why: str = ""
     users: int = 0
     used_at_s: float = 0.0
     memory_bytes: int = 0
@@ -129,15 +138,15 @@ class Shelf:
         if model.state is ModelState.READY:
             return 0.0
         if model.state is ModelState.LOADING:
-            elapsed_s = self._clock.now_s() - model.load_started_s
-            left_s = model.load_expected_s - elapsed_s
-            if model.load_done > _LOAD_TOLD:
-                left_s = elapsed_s * (1 / model.load_done - 1)
-            return max(_READY_SOON_S, left_s)
+            return max(_READY_SOON_S, model.ready_at_s - self._clock.now_s())
         load_s = model.speeds.load_s(model.card.size_bytes)
         if model.state is ModelState.ABSENT:
             load_s += model.speeds.fetch_s(model.card.size_bytes)
-        return load_s + self._eviction_s(model)
+        return load_s + self._eviction_s(model) + max(0.0, model.retry_at_s - self._clock.now_s())
+
+    def fits(self, model: ShelvedModel) -> bool:
+        """Whether `model` can be loaded without evicting another."""
+        return _needs_bytes(model) <= self.memory_free_bytes
 
     def _eviction_s(self, model: ShelvedModel) -> float:
         """What evicting for `model` costs the network: half of what loading the victims again would take."""
@@ -174,45 +183,66 @@ class Shelf:
             await self._drop(model)
         if model.engine is not None:
             return model.engine
+        if model.loading is None and self._clock.now_s() < model.retry_at_s:
+            left_s = model.retry_at_s - self._clock.now_s()
+            raise EngineError(
+                f"{model.card.name} could not be loaded; tried again in {left_s:.0f} s: {model.why}"
+            )
         if model.loading is None:
             self._begin_load(model)
         assert model.loading is not None  # noqa: S101 - set in the line before
         return await asyncio.shield(model.loading)
 
     def _begin_load(self, model: ShelvedModel) -> None:
-        model.load_expected_s = self.ready_in_s(model)
-        model.state, model.load_started_s = ModelState.LOADING, self._clock.now_s()
+        model.ready_at_s = self._clock.now_s() + self.ready_in_s(model)
+        model.state = ModelState.LOADING
         model.loading = asyncio.create_task(self._load(model), name=f"load {model.card.name}")
         model.loading.add_done_callback(_retrieve)
         self._changed()
 
     async def _load(self, model: ShelvedModel) -> Engine:
-        def progress(done: float) -> None:
-            model.load_done = done
-
-        model.load_done = 0.0
+        asked_s = self._clock.now_s()
         try:
             await model.gone.wait()
             weights = await self._weights(model)
             await self._make_room(model)
-            started_s = self._clock.now_s()
-            engine = await self._host.start(model.card, weights.path, progress)
-        except BaseException:
-            model.memory_bytes = 0
-            self._freed.set()
-            model.state = ModelState.ON_DISK if self._on_disk(model) else ModelState.ABSENT
-            self._changed()
+            engine = await self._start(model, weights)
+        except BaseException as error:
+            self._give_up(model, error)
             raise
         finally:
             model.loading = None
-        model.speeds.load.add(self._clock.now_s() - started_s)
-        model.engine, model.state = engine, ModelState.READY
+        model.engine, model.state, model.failures = engine, ModelState.READY, 0
         model.memory_bytes = engine.memory_bytes or model.memory_bytes
         model.used_at_s = self._clock.now_s()
-        self._log(f"{model.card.name} is ready after {model.used_at_s - model.load_started_s:.1f} s")
+        self._log(f"{model.card.name} is ready after {model.used_at_s - asked_s:.1f} s")
         self._freed.set()
         self._changed()
         return engine
+
+    async def _start(self, model: ShelvedModel, weights: StoredModel) -> Engine:
+        started_s = self._clock.now_s()
+        model.ready_at_s = started_s + model.speeds.load_s(model.card.size_bytes)
+
+        def progress(done: float) -> None:
+            if done > _TOLD:
+                now_s = self._clock.now_s()
+                model.ready_at_s = now_s + (now_s - started_s) * (1 / done - 1)
+
+        engine = await self._host.start(model.card, weights.path, progress)
+        model.speeds.load.add(self._clock.now_s() - started_s)
+        return engine
+
+    def _give_up(self, model: ShelvedModel, error: BaseException) -> None:
+        """A load failed: give its memory back, and do not try again at once."""
+        model.memory_bytes = 0
+        model.state = ModelState.ON_DISK if self._on_disk(model) else ModelState.ABSENT
+        if isinstance(error, Exception):
+            model.why = str(error)
+            model.retry_at_s = self._clock.now_s() + min(_RETRY_S * 2**model.failures, _RETRY_S_MAX)
+            model.failures = min(model.failures + 1, 20)
+        self._freed.set()
+        self._changed()
 
     def _on_disk(self, model: ShelvedModel) -> bool:
         return self._store is not None and self._store.get(model.card.name) is not None
@@ -224,9 +254,20 @@ class Shelf:
         if stored is None:
             if model.spec.source is None:
                 raise EngineError(f"{model.card.name} is not on disk and has no source to fetch it from")
-            stored = await self._store.pull(model.card.name, model.spec.source, lambda _done, _all: None)
+            stored = await self._fetch(self._store, model, model.spec.source)
         model.card = replace(_card_of(stored), context_tokens=model.card.context_tokens)
         return stored
+
+    async def _fetch(self, store: Store, model: ShelvedModel, source: str) -> StoredModel:
+        started_s = self._clock.now_s()
+
+        def progress(done: int, total: int | None) -> None:
+            if total and done > _TOLD * total:
+                now_s = self._clock.now_s()
+                left_s = (now_s - started_s) * (total / done - 1)
+                model.ready_at_s = now_s + left_s + model.speeds.load_s(total)
+
+        return await store.pull(model.card.name, source, progress)
 
     # -- memory --------------------------------------------------------------------------------------
 
@@ -243,16 +284,25 @@ class Shelf:
                 f"{model.card.name} needs about {needs / 1e6:.0f} MB and the node's budget for models is "
                 f"{self._memory_bytes / 1e6:.0f} MB; raise it with --memory-mb"
             )
-        async with self._making_room:
-            while self.memory_free_bytes < needs:
-                victims = self._victims()
-                if victims:
-                    self._log(f"unloading {victims[0].card.name} to make room for {model.card.name}")
-                    await self._drop(victims[0])
-                else:
-                    self._freed.clear()
-                    await self._freed.wait()
-            model.memory_bytes = needs
+        try:
+            async with asyncio.timeout(_ROOM_S_MAX), self._making_room:
+                while self.memory_free_bytes < needs:
+                    await self._evict_one_for(model)
+                model.memory_bytes = needs
+        except TimeoutError:
+            raise EngineError(
+                f"{model.card.name} found no room within {_ROOM_S_MAX:.0f} s: the models in memory are in use"
+            ) from None
+
+    async def _evict_one_for(self, model: ShelvedModel) -> None:
+        victims = self._victims()
+        if victims:
+            self._log(f"unloading {victims[0].card.name} to make room for {model.card.name}")
+            return await self._drop(victims[0])
+        model.ready_at_s = self._clock.now_s() + _ROOM_S_MAX  # who knows; certainly not soon
+        self._freed.clear()
+        await self._freed.wait()
+        return None
 
     async def unload(self, model: ShelvedModel) -> bool:
         """Free the memory of `model` now; False when it is in use or was not loaded."""
@@ -271,7 +321,7 @@ class Shelf:
 
     async def _drop(self, model: ShelvedModel) -> None:
         engine, model.engine = model.engine, None
-        model.state, model.load_done = ModelState.ON_DISK, 0.0
+        model.state = ModelState.ON_DISK
         model.speeds.prefix.clear()
         model.gone.clear()
         try:

@@ -14,6 +14,9 @@ _PRIOR_TPOT_MS = 25.0
 _PRIOR_TOKENS_PER_BYTE = 0.25
 _PREFIX_BLOCKS_MAX = 8192
 _PRIOR_LOAD_S = 0.5
+_PRIOR_SIZE_BYTES = 1_000_000_000
+"""Size of weights of which nothing is known."""
+
 _PRIOR_LOAD_BYTES_PER_S = 200e6
 _PRIOR_FETCH_BYTES_PER_S = 20e6
 
@@ -64,9 +67,9 @@ class Speeds:
         """Expected time to load the weights from disk."""
         if self.load.weight:
             return self.load.value
-        return _PRIOR_LOAD_S + size_bytes / _PRIOR_LOAD_BYTES_PER_S
+        return _PRIOR_LOAD_S + (size_bytes or _PRIOR_SIZE_BYTES) / _PRIOR_LOAD_BYTES_PER_S
 
     @staticmethod
     def fetch_s(size_bytes: int) -> float:
         """Expected time to fetch the weights to disk."""
-        return size_bytes / _PRIOR_FETCH_BYTES_PER_S
+        return (size_bytes or _PRIOR_SIZE_BYTES) / _PRIOR_FETCH_BYTES_PER_S

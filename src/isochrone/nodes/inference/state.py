@@ -29,7 +29,6 @@ class NodeState:
     url: str = ""
     seq: int = 0
     leaving: bool = False
-    foreign_jobs: int = 0
 
     def card(self) -> NodeCard:
         """The slowly changing facts."""
@@ -55,7 +54,7 @@ class NodeState:
             epoch=self.epoch,
             seq=self.seq,
             card_digest=card_digest(self.card()),
-            load=self.desk.load(self.clock.now_s(), self.foreign_jobs),
+            load=self.desk.load(self.clock.now_s()),
             models=tuple(self._model_pulse(model) for model in self.shelf.models()),
             memory_free_bytes=self.shelf.memory_free_bytes,
             leaving=self.leaving,
