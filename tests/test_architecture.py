@@ -50,7 +50,7 @@ BANNED_CALLS = frozenset(("open", "print", "input", "exec", "eval", "__import__"
 STDLIB_OF_SILENT_ROOMS = frozenset(
     """
     abc base64 binascii bisect collections copy dataclasses decimal enum fractions functools hashlib heapq
-    hmac itertools json math operator re statistics string struct types typing
+    hmac ipaddress itertools json math operator re statistics string struct types typing
     """.split()  # noqa: SIM905
 )
 """What they do import; a new name is added here with open eyes."""

@@ -42,7 +42,8 @@ def a_request(number: int = 1, **wishes) -> Request:
 def an_outcome(
     request: Request, node: str = "a", kind: OutcomeKind = OutcomeKind.ANSWERED, **more
 ) -> Finished:
-    return Finished(request, replace(Outcome(request.id, node, kind), **more))
+    status = 200 if kind is OutcomeKind.ANSWERED else 0
+    return Finished(request, replace(Outcome(request.id, node, kind, status), **more))
 
 
 def a_dispatch(request: Request, node: str = "a", service_s: float = 1.0) -> Dispatched:

@@ -120,7 +120,7 @@ def a_speed(**claim) -> Speed:
 
 
 def learn(speed: Speed, ttft_ms: float, now_s: float, timings: Timings | None = None, **terms) -> None:
-    outcome = Outcome("r", "a", OutcomeKind.ANSWERED, ttft_ms=ttft_ms, timings=timings)
+    outcome = Outcome("r", "a", OutcomeKind.ANSWERED, 200, ttft_ms=ttft_ms, timings=timings)
     speed.learn(a_request(), an_estimate(**terms), outcome, now_s)
 
 

@@ -45,16 +45,27 @@ def test_the_last_is_the_last_that_ended():
     assert records.find(LAST).decision.request_id == "x"
 
 
-def test_the_oldest_is_dropped_and_what_comes_for_it_is_ignored():
+def test_of_those_that_ended_the_oldest_is_dropped():
     records = Records(2)
     for request_id in "xyz":
         records.begin(a_record(request_id))
-    assert records.find("x") is None
-    records.add(an_outcome("x"))
-    assert records.end("x") is None
-    assert records.find("x") is None
-    assert records.find(LAST) is None
-    assert ids(records.newest(10)) == ["z", "y"]
+    for request_id in "yzx":
+        assert records.end(request_id) is not None
+    assert records.find("y") is None
+    records.add(an_outcome("y"))
+    assert records.end("y") is None
+    assert ids(records.newest(10)) == ["x", "z"]
+
+
+def test_what_is_under_way_is_kept_however_long_it_takes():
+    records = Records(1)
+    records.begin(a_record("long"))
+    for request_id in "xyz":
+        records.begin(a_record(request_id))
+        records.end(request_id)
+    records.add(an_outcome("long"))
+    assert records.find(LAST).decision.request_id == "z"
+    assert len(records.end("long").outcomes) == 1
 
 
 def test_newest_first_and_no_more_than_asked_for():
@@ -75,4 +86,5 @@ def test_whatever_happens_memory_is_bounded(most, happenings):
             records.add(an_outcome(str(number)))
         else:
             records.end(str(number))
-        assert len(records.newest(100)) <= most
+        under_way = {str(number) for number in range(10)} & set(records._open)
+        assert len(records.newest(100)) <= most + len(under_way)

@@ -72,9 +72,11 @@ async def test_from_disk_to_ready_and_everybody_is_told():
     model = shelf.find("a")
     task = asking(shelf, model)
     await soon(bench.starting.reached.wait())
+    bench.clock.at_s += 2.0
     bench.progress(0.5)
-    assert (model.state, model.load_done, shelf.memory_free_bytes) == (ModelState.LOADING, 0.5, 900)
-    bench.clock.at_s += 2.5
+    assert (model.state, shelf.memory_free_bytes) == (ModelState.LOADING, 900)
+    assert shelf.ready_in_s(model) == pytest.approx(2.0), "half of it took two seconds"
+    bench.clock.at_s += 0.5
     bench.starting.open()
     engine = await soon(task)
     assert engine is model.engine is await shelf.engine(model)
@@ -153,6 +155,10 @@ async def test_a_failed_start_is_told_to_all_and_tried_again_by_the_next():
     bench.starting.fail(BOOM)
     assert await soon(asyncio.gather(*tasks, return_exceptions=True)) == [BOOM] * 3
     assert (model.state, model.loading, shelf.memory_free_bytes) == (ModelState.ON_DISK, None, 1000)
+    with pytest.raises(EngineError, match="tried again in 1 s: boom"):
+        await shelf.engine(model)
+    assert model.loading is None, "not at once"
+    bench.clock.at_s += 1.01
     assert await soon(shelf.engine(model)) is model.engine
     assert shelf.ready() == {"a"}
 
@@ -245,7 +251,7 @@ async def test_the_least_recently_used_makes_room_before_the_next_starts():
     await loaded(bench, shelf, "c")
     assert states(shelf) == {"a": "ready", "b": "on_disk", "c": "ready"}
     assert bench.happened[2:] == ["stop b", "start c from /c"]
-    assert (b.memory_bytes, b.load_done, shelf.memory_free_bytes) == (0, 0.0, 0)
+    assert (b.memory_bytes, shelf.memory_free_bytes) == (0, 0)
     assert b.speeds.prefix.expect(PromptBlocks((1, 2))) == 0.0
     assert "unloading b to make room for c" in bench.said
 

