@@ -63,7 +63,7 @@ class GatewayMetrics:
             for what, value in (
                 ("rtt_ms", belief.rtt.value_ms),
                 ("wait_s", belief.wait_s(now_s)),
-                ("age_s", now_s - belief.heard_at_s),
+                ("age_s", now_s - belief.load_at_s),
                 ("available", float(belief.unavailable(now_s, bus_up=fleet.bus_up) is None)),
             ):
                 self._node.labels(belief.name, what).set(value)
