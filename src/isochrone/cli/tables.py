@@ -34,11 +34,10 @@ def print_policies(policies: Iterable[Policy], *, as_json: bool) -> None:
 def status_table(status: Mapping[str, Any]) -> RenderableType:
     """The whole network, a line a node."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("node")
-    table.add_column("place")
-    table.add_column("models by state")
-    for column in ("slots", "queue s", "RTT ms", "prefill t/s", "decode t/s", "error ms", "age s"):
-        table.add_column(column, justify="right")
+    table.add_column("node", no_wrap=True)
+    table.add_column("models", no_wrap=True)
+    for column in ("slots", "queue s", "RTT ms", "t/s", "error ms", "age s"):
+        table.add_column(column, justify="right", no_wrap=True)
     for node in status["nodes"]:
         _status_row(table, node)
     where = f" in {status['region']}" if status["region"] else ""
@@ -49,27 +48,31 @@ def status_table(status: Mapping[str, Any]) -> RenderableType:
     rates = "   ".join(
         f"{m['model']} {m['requests_per_s']:.2f} requests/s (x{m['growth']:.2f})" for m in status["models"]
     )
-    return Group(head, table, Text(f"\n{rates}", style="dim"))
+    legend = "slots: busy+queued/all   t/s: prefill/decode tokens   error: of predicted TTFT"
+    return Group(head, table, Text(f"\n{rates}\n{legend}", style="dim"))
 
 
 def _status_row(table: Table, node: Mapping[str, Any]) -> None:
     unavailable = node["unavailable"]
     name = Text(node["node"], style="red" if unavailable else "bold")
+    name.append(f"\n{node['region'] or '-'}", style="not bold dim")
     if unavailable:
-        name.append(f"\n  {unavailable}", style="red")
-    lines = [_model_line(model) for model in node["models"]]
+        name.append(f"\n{unavailable}", style="not bold red")
     table.add_row(
         name,
-        Text(node["region"] or "-"),
-        Text("\n").join(lines),
+        Text("\n").join([_model_line(model) for model in node["models"]]),
         f"{node['running']}+{node['queued']}/{node['slots']}",
         f"{node['queue_s']:.2f}",
         f"{node['rtt_ms']:.1f}" if node["rtt_measured"] else f"~{node['rtt_ms']:.0f}",
-        _per_model(node, "prefill_tokens_per_s", ".0f"),
-        _per_model(node, "decode_tokens_per_s", ".0f"),
-        _per_model(node, "error_ms", ".0f"),
+        "\n\n".join(_speeds(model) for model in node["models"]),
+        "\n\n".join(f"{m['error_ms']:.0f}" if m["answers_seen"] else "-" for m in node["models"]),
         f"{node['age_s']:.1f}",
     )
+
+
+def _speeds(model: Mapping[str, Any]) -> str:
+    speeds = (model["prefill_tokens_per_s"], model["decode_tokens_per_s"])
+    return "/".join("-" if speed is None else f"{speed:.0f}" for speed in speeds)
 
 
 def _model_line(model: Mapping[str, Any]) -> Text:
@@ -77,12 +80,7 @@ def _model_line(model: Mapping[str, Any]) -> Text:
     words = state.replace("_", " ")
     if state == "loading":
         words += f" {model['ready_in_s']:.1f} s"
-    return Text(f"{model['model']} ").append(words, style=_STATES.get(state, ""))
-
-
-def _per_model(node: Mapping[str, Any], field: str, form: str) -> str:
-    values = [model[field] for model in node["models"]]
-    return "\n".join(format(value, form) if value is not None else "-" for value in values)
+    return Text(f"{model['model']}\n").append(words, style=_STATES.get(state, ""))
 
 
 def explain_table(record: Mapping[str, Any]) -> RenderableType:
