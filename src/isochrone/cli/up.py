@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -41,6 +42,8 @@ from isochrone.wire.subjects import STATUS_PATH
 _READY_S_MAX = 120.0
 _LOOK_S = 0.1
 _NATS_LOOK_S = 1.0
+_PORTS = range(20_000, 30_000)
+_PORT_TRIES = 1000
 
 
 def up(
@@ -65,11 +68,22 @@ def up(
         run(network.run(port, policy))
 
 
-def free_port() -> int:
-    """A port of the loopback that nobody uses just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    """Different ports of the loopback that nobody uses just now.
+
+    They lie below the range from which systems take the ports of outgoing connections, so that none of those
+    can take one before its owner has started. Raises SettingError when there are not so many.
+    """
+    ports: list[int] = []
+    with contextlib.ExitStack() as held:
+        for _ in range(_PORT_TRIES):
+            if len(ports) == count:
+                return ports
+            probe = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", random.choice(_PORTS)))
+                ports.append(probe.getsockname()[1])
+    raise SettingError(f"{count} free ports could not be found between {_PORTS[0]} and {_PORTS[-1]}")
 
 
 def check_free(port: int) -> None:
@@ -90,10 +104,11 @@ class Network:
         self._console = Console()
         self._token = secrets.token_urlsafe(24)
         self._children: list[Child] = []
-        self._nats_port = free_port()
+        own, *rest = free_ports(2 + 3 * len(nodes))
+        self._spare_port, self._nats_port = own, rest.pop()
         self._nats = NatsServer(state_dir / "nats", port=self._nats_port, token=self._token)
-        self._node_ports = {node.name: free_port() for node in nodes}
-        self._link_ports = {node.name: (free_port(), free_port()) for node in nodes}
+        self._node_ports = {node.name: rest.pop() for node in nodes}
+        self._link_ports = {node.name: (rest.pop(), rest.pop()) for node in nodes}
         self._watcher: asyncio.Task[None] | None = None
         self._gateway_url = ""
 
@@ -126,7 +141,7 @@ class Network:
             say("starting the emulated network between places")
             await self._child(Program("wan", ("wan", str(self._wan_plan()))))
         say("starting the gateway and the nodes")
-        programs = [self._gateway_program(port or free_port(), policy)]
+        programs = [self._gateway_program(port or self._spare_port, policy)]
         programs += [self._node_program(node) for node in self._nodes]
         gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
         self._gateway_url = str(gateway.facts["url"])
