@@ -145,7 +145,7 @@ class _Failure:
     @property
     def by_engine(self) -> bool:
         """Whether the node answered, with an error that may be the request's fault as well as its own."""
-        return self.attempt.kind is OutcomeKind.FAILED and self.attempt.status >= 500
+        return self.attempt.kind is OutcomeKind.FAILED and self.attempt.status != 0
 
 
 class _Course:
