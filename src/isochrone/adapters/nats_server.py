@@ -1,7 +1,6 @@
 """The real `nats-server`, run as a child process that never outlives us."""
 
 import asyncio
-import ctypes
 import errno
 import json
 import os
@@ -12,10 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from isochrone.adapters.parent import die_with_parent
 from isochrone.ports import BusError, SettingError
 
 START_S_MAX = 10.0
@@ -24,7 +23,6 @@ STOP_S_MAX = 5.0
 
 _POLL_S = 0.02
 _ANSWER_S_MAX = 1.0
-_PR_SET_PDEATHSIG = 1
 _TOKEN = re.compile(r"[!-~]{1,512}")
 _PORT_TAKEN = "address already in use"
 _LOG_PREFIX = re.compile(r"^\[\d+\] \S+ \S+ \[\w+\] ")
@@ -197,7 +195,7 @@ logfile_max_num: 2
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),  # noqa: PLW1509 - one system call, nothing that locks
+                preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one system call, nothing that locks
             )
 
     async def _wait_ready(self, deadline_s: float) -> None:
@@ -258,20 +256,3 @@ def find_binary() -> Path:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes nats-server: ask Linux to be killed when we end.
-
-    Linux takes the end of the thread that started the child for ours: start it from one that stays.
-    """
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
-
-    def bind() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before we asked
-            os._exit(1)
-
-    return bind

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -15,13 +14,12 @@ from pathlib import Path
 
 import msgspec
 
+from isochrone.adapters.parent import die_with_parent
 from isochrone.ports import IsochroneError
 
 _LOG_BYTES_MAX = 2 * 1024 * 1024
 _LINE_BYTES_MAX = 64 * 1024
 _LAST_LINES = 8
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +117,7 @@ class Child:
             stderr=asyncio.subprocess.STDOUT,
             env={**os.environ, **self.program.environment},
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent(signal.SIGTERM),
             limit=_LINE_BYTES_MAX,
         )
 
@@ -171,12 +169,6 @@ class Child:
 
     def _words(self) -> str:
         return ": " + " | ".join(self._last) if self._last else ""
-
-
-def _die_with_parent() -> None:
-    """In the child, before it runs: end when the supervisor does, however that ends (Linux)."""
-    if _libc is not None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _file_logger(path: Path, name: str) -> logging.Logger:

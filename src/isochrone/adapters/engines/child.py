@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Self
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 _WORDS_LINES_MAX = 64
 _LINE_BYTES_MAX = 4096
