@@ -132,9 +132,10 @@ def test_demo_makes_a_table_and_a_picture(up: Up, tmp_path: Path) -> None:
     demo = isochrone(
         "demo", "--requests", "4", "--warmup", "2", "--rate-per-s", "2", "--policy", "soonest",
         "--policy", "nearest", "--picture", str(picture), "--report", str(report),
-        "--state-dir", str(up.state), timeout_s=120,
+        "--check", "--state-dir", str(up.state), timeout_s=120,
     )  # fmt: skip
-    assert demo.returncode == 0, demo.stderr
+    assert "Traceback" not in demo.stderr
+    assert demo.returncode == ("does not hold" in demo.stderr), demo.stderr
     assert "soonest" in demo.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
     fields = json.loads(report.read_text())
@@ -157,6 +158,20 @@ def test_killed_node_comes_back(up: Up) -> None:
         return any(n["node"] == "near-cold" and n["unavailable"] is None and n["age_s"] < 1.5 for n in nodes)
 
     until("it has joined again", back)
+    up.family = up.process.children(recursive=True)
+
+
+def test_killed_nats_comes_back_and_nobody_minds(up: Up) -> None:
+    def status() -> dict[str, object]:
+        return httpx.get(f"{up.url}/isochrone/v1/status").json()
+
+    (server,) = [p for p in up.process.children() if p.name() == "nats-server"]
+    server.kill()
+    until("the gateway noticed", lambda: not status()["bus_up"])
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 2}
+    assert httpx.post(f"{up.url}/v1/chat/completions", json=body, timeout=60).status_code == 200
+    until("it is back", lambda: status()["bus_up"])
+    until("pulses are back", lambda: all(node["age_s"] < 1.5 for node in status()["nodes"]))
     up.family = up.process.children(recursive=True)
 
 
