@@ -45,13 +45,13 @@ def isochrone(
     """Send every inference request to the node that will answer soonest."""
 
 
-app.command()(up)
-app.command()(status)
-app.command()(explain)
-app.command()(demo)
-app.command()(node)
-app.command()(gateway)
-app.command()(policies)
+app.command(short_help="Start a whole network on this machine.")(up)
+app.command(short_help="Show every node, live: models, queue, speeds, round trip.")(status)
+app.command(short_help="Show why a request went where it went.")(explain)
+app.command(short_help="Compare the policies on the running network.")(demo)
+app.command(short_help="Join a network with an inference node.")(node)
+app.command(short_help="Serve the OpenAI API of a network.")(gateway)
+app.command(short_help="List the routing policies.")(policies)
 app.add_typer(models, name="models")
 app.command(hidden=True)(wan)
 app.command(hidden=True)(neighbour)

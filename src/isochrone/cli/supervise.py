@@ -42,7 +42,9 @@ class Program:
 
 
 def say_ready(**facts: object) -> None:
-    """Called by a child: tells its supervisor, in one line of JSON, that it is ready."""
+    """Called by a child: tells its supervisor, in one line of JSON, that it is ready. People need no JSON."""
+    if sys.stdout.isatty():
+        return
     sys.stdout.write(msgspec.json.encode({"ready": True, **facts}).decode() + "\n")
     sys.stdout.flush()
 

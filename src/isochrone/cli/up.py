@@ -265,7 +265,7 @@ class Network:
         return NetworkFile(os.getpid(), self._gateway_url, self._nats.url, self._token, nodes)
 
     def _greet(self) -> None:
-        console, model = self._console, DEMO_MODEL if self._nodes else "MODEL"
+        console = self._console
         if self._nodes:
             console.print(self._places())
             console.print(
@@ -273,10 +273,10 @@ class Network:
                 "the distance between places is emulated by delaying bytes. Everything else is real: "
                 "models, queues, loads.[/dim]\n"
             )
-        command = _own_command()
+        command, model = _own_command(), f"   model [bold]{DEMO_MODEL}[/bold]" if self._nodes else ""
         console.print(
             Panel(
-                f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]   model [bold]{model}[/bold]\n\n"
+                f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]{model}\n\n"
                 f"{command} status         what is where, live\n"
                 f"{command} explain last   why the last request went where it went\n"
                 f"{command} demo           every policy on the same requests\n"
@@ -285,11 +285,17 @@ class Network:
                 expand=False,
             )
         )
-        body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Why is the sky blue?"}}]}}'
-        example = (
-            f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
-        )
-        console.print(f"\n{example}\n", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"\n{self._example()}\n", soft_wrap=True, markup=False, highlight=False)
+
+    def _example(self) -> str:
+        """What to type next: a first request, or where there are no nodes a first node."""
+        if not self._nodes:
+            default = self._state_dir == default_state_dir()
+            where = "" if default else f" --state-dir {self._state_dir}"
+            return f"No node has joined yet. {_own_command()} node --model {DEMO_MODEL}{where}"
+        message = '{"role": "user", "content": "Why is the sky blue?"}'
+        body = f'{{"model": "{DEMO_MODEL}", "messages": [{message}]}}'
+        return f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
 
     def _places(self) -> Table:
         table = Table(box=None, pad_edge=False)
