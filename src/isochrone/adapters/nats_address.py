@@ -51,10 +51,13 @@ class NatsAddress:
             text = text.replace(secret, "***")
         return text or type(error).__name__
 
-    def why_not(self, error: Exception) -> str:
-        """One sentence for a connection that `error` prevented, and what to do."""
-        text = self.describe(error)
-        if _TOKEN_REFUSED.search(text):
+    def why_not(self, *errors: Exception) -> str:
+        """One sentence for a connection that these prevented, and what to do.
+
+        A server that refuses a token says so and hangs up: of the two errors, either may come first.
+        """
+        text = self.describe(errors[0])
+        if any(_TOKEN_REFUSED.search(self.describe(error)) for error in errors):
             return f"NATS at {self.place} refused our token; give the token it was started with."
         return f"No NATS server answers at {self.place} ({text}); start one there or correct the URL."
 

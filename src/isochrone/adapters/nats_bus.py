@@ -201,7 +201,7 @@ class NatsBus:
                 self._client = client
                 undo.pop_all()
         except Exception as error:  # whatever nats-py makes of a peer that speaks no NATS
-            raise BusError(self._address.why_not(self._fault or error)) from error
+            raise BusError(self._address.why_not(self._fault or error, error)) from error
         await _settle(client)
         self._told.clear()
         _log.info("Connected to NATS at %s.", self._place)
