@@ -34,6 +34,7 @@ class Rogue:
 
     bus: NatsBus
     answer: bytes = b""
+    afterthought: bytes = b""
     asked: list[bytes] = field(default_factory=list)
     card: NodeCard = A_CARD
     epoch: int = field(default_factory=lambda: int(time.time() * 1e3))
@@ -47,6 +48,9 @@ class Rogue:
                     continue
                 self.asked.append(head)
                 writer.write(self.answer)
+                if self.afterthought:
+                    await asyncio.sleep(0.3)  # a slow sender, not a synchronisation
+                    writer.write(self.afterthought)
                 return
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -161,6 +165,21 @@ async def test_lies_in_trailers_are_not_learned(gateway: Cluster) -> None:
         record = gateway.decision("last")
         assert record["candidates"][0]["prompt_tokens"] < 100
         await undecodable(gateway, 3)
+
+
+async def test_a_client_that_leaves_at_done_has_been_answered(gateway: Cluster) -> None:
+    """`[DONE]` is held back until the node has ended its message, which may be a while later."""
+    whole = chunked(EVENT, DONE)
+    async with rogue_in(gateway) as rogue, httpx.AsyncClient(timeout=20) as client:
+        await known(gateway)
+        rogue.answer, rogue.afterthought = whole[: -len(b"0\r\n\r\n")], b"0\r\n\r\n"
+        url = f"{gateway.url}/v1/chat/completions"
+        async with client.stream("POST", url, json=BODY) as response:
+            async for line in response.aiter_lines():
+                if "[DONE]" in line:
+                    break
+        record = await asyncio.to_thread(gateway.decision, response.headers["x-isochrone-decision"])
+        assert [outcome["kind"] for outcome in record["outcomes"]] == ["answered"]
 
 
 async def test_the_clients_key_stays_with_the_gateway(gateway: Cluster) -> None:
