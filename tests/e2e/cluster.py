@@ -178,11 +178,17 @@ class Cluster:
     def decision(self, request_id: str) -> dict[str, Any]:
         return httpx.get(f"{self.url}/isochrone/v1/decisions/{request_id}").json()
 
-    def load(self, name: str) -> dict[str, Any]:
-        """The node's load, asked of the node itself."""
+    def pulse(self, name: str) -> dict[str, Any]:
+        """The node's state now, asked of the node itself."""
         headers = {"authorization": f"Bearer {TOKEN}"}
-        state = httpx.get(f"{self.node_urls[name]}/isochrone/v1/state", headers=headers).json()
-        return state["pulse"]["load"]
+        return httpx.get(f"{self.node_urls[name]}/isochrone/v1/state", headers=headers).json()["pulse"]
+
+    def load(self, name: str) -> dict[str, Any]:
+        return self.pulse(name)["load"]
+
+    def own_state(self, name: str, model: str = MODEL) -> str | None:
+        """The model's state as its node knows it, ahead of any pulse."""
+        return next((m["state"] for m in self.pulse(name)["models"] if m["name"] == model), None)
 
     def wait_idle(self, *names: str) -> None:
         until(
