@@ -1,22 +1,31 @@
 """The nouns of Isochrone: frozen values with their units in their names.
 
 Here live the things every room talks about, and nothing that acts. This package imports nothing but the
-standard library's typing tools, and nothing here reads a clock, a socket or a random number.
+standard library's typing tools and numpy for arrays, and nothing here reads a clock, a socket or a random number.
 """
 
+from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
-from isochrone.model.fleet import FleetView, ModelView, NodeView
+from isochrone.model.fleet import FleetView, ModelView, NodeView, Roll
+from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
+from isochrone.model.probe import Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import PromptBlocks, Request
 
 __all__ = [
+    "Bools",
     "Candidate",
+    "Columns",
     "Decision",
     "Estimate",
     "Exclusion",
     "FleetView",
+    "Floats",
+    "Hashes",
+    "Indices",
+    "ListedColumns",
     "Load",
     "ModelCard",
     "ModelPulse",
@@ -26,8 +35,12 @@ __all__ = [
     "NodeView",
     "Outcome",
     "OutcomeKind",
+    "Probe",
+    "ProbeSettings",
     "PromptBlocks",
     "Pulse",
     "Request",
+    "Roll",
     "Timings",
+    "name_hash",
 ]

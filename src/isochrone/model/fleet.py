@@ -1,9 +1,14 @@
 """What a gateway believes of the fleet at the instant of one decision: the input of routing."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
+from isochrone.model.columns import Columns
+from isochrone.model.listed import ListedColumns
 from isochrone.model.node import ModelState
+from isochrone.model.probe import Probe
+from isochrone.model.request import PromptBlocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,9 @@ class ModelView:
         bias_ms: what first tokens lately took beyond round trip, wait and prefill (negative: less).
         error_ms: lately usual absolute error of the predicted first token.
         observations: how many answers of ours stand behind these numbers.
+        ttft_peak_ms: peak-sensitive average of our first tokens, decayed to now; 0 before the first.
+        response_ms: average of our first tokens; 0 before the first.
+        service_ms: average time a request of ours held a slot, as the node told; 0 before the first.
     """
 
     state: ModelState
@@ -35,6 +43,9 @@ class ModelView:
     bias_ms: float = 0.0
     error_ms: float = 0.0
     observations: int = 0
+    ttft_peak_ms: float = 0.0
+    response_ms: float = 0.0
+    service_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,10 @@ class NodeView:
         age_s: seconds since its load was last heard.
         slots: requests it works on at once.
         free_slots: slots free when last heard.
+        running: slots in use when last heard.
+        queued: requests waiting for a slot when last heard.
+        kv_used: share of the KV cache in use when last heard, 0 to 1.
+        reported_wait_s: seconds to a free slot as last heard.
         wait_s: seconds to a free slot for a request that arrives now: as last heard, drained since, with our
             own dispatches that it could not yet report and the flow of other gateways.
         own_in_flight: our requests on it now.
@@ -66,6 +81,10 @@ class NodeView:
     age_s: float = 0.0
     slots: int = 1
     free_slots: int = 1
+    running: int = 0
+    queued: int = 0
+    kv_used: float = 0.0
+    reported_wait_s: float = 0.0
     wait_s: float = 0.0
     own_in_flight: int = 0
     models: Mapping[str, ModelView] = field(default_factory=dict)
@@ -73,14 +92,50 @@ class NodeView:
     failure_domains: tuple[str, ...] = ()
 
 
+class Roll:
+    """The nodes of a view, each looked at only when asked for.
+
+    This one is made from a list of views; the fleet has one that reads its beliefs.
+    """
+
+    def __init__(self, model: str, nodes: Sequence[NodeView]) -> None:
+        self._model, self._nodes = model, nodes
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __getitem__(self, index: int) -> NodeView:
+        """The node at `index`, complete."""
+        return self._nodes[index]
+
+    @cached_property
+    def columns(self) -> Columns:
+        """All nodes at once."""
+        return ListedColumns(self._model, self._nodes)
+
+    def available(self, index: int) -> bool:
+        """Whether the node at `index` may be chosen; `columns.available[index]` without the other nodes."""
+        return self._nodes[index].unavailable is None
+
+    def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
+        """Leading bytes of the prompt in a node's prefix cache, by index, for nodes that hold any."""
+        held = (
+            (index, blocks.prefix_bytes(node.models[self._model].cached_prefix))
+            for index, node in enumerate(self._nodes)
+        )
+        return {index: held_bytes for index, held_bytes in held if held_bytes}
+
+
 @dataclass(frozen=True, slots=True)
 class FleetView:
     """All nodes that could serve one model, at one instant, and what is known of that model everywhere.
 
+    A window on the beliefs of one gateway: read it before the next event is folded in.
+
     Attributes:
         now_s: the gateway's monotonic clock.
         model: the model's name.
-        nodes: every node that lists the model, in order of name.
+        nodes: every node that lists the model, in an order that stays while no node comes or goes.
         prompt_tokens_base: prompt tokens of an empty prompt (the chat template).
         prompt_tokens_per_byte: more tokens for each byte of prompt text.
         output_tokens_mean: how long answers without a limit lately were.
@@ -88,11 +143,16 @@ class FleetView:
         output_tokens_per_limit: more of them for each token of the client's limit.
         output_tokens_most: the longest answer that is expected, whatever the limit.
         turn: dispatches of this model so far, retries included (round-robin counts on it).
+        idle: nodes that announced to this gateway that they became idle, first come first, without those
+            that it sent a request since; indices into `nodes`.
+        probes: the probe pool, newest last.
+        probed_in_flight: requests in flight as the last 128 probe answers told, for their quantiles.
+        left_out: indices not to be chosen, because they were tried.
     """
 
     now_s: float
     model: str
-    nodes: tuple[NodeView, ...]
+    nodes: Roll
     prompt_tokens_base: float = 0.0
     prompt_tokens_per_byte: float = 0.25
     output_tokens_mean: float = 128.0
@@ -100,3 +160,17 @@ class FleetView:
     output_tokens_per_limit: float = 0.5
     output_tokens_most: float = float("inf")
     turn: int = 0
+    idle: Sequence[int] = ()
+    probes: Sequence[Probe] = ()
+    probed_in_flight: Sequence[int] = ()
+    left_out: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, model: str, nodes: Sequence[NodeView], now_s: float = 0.0) -> "FleetView":
+        """A view of these nodes, all else as by default."""
+        return cls(now_s=now_s, model=model, nodes=Roll(model, nodes))
+
+    def without(self, names: frozenset[str]) -> "FleetView":
+        """The same view with these nodes left out of the choice."""
+        tried = {index for index in range(len(self.nodes)) if self.nodes[index].node in names}
+        return replace(self, left_out=self.left_out | tried)

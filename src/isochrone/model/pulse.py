@@ -16,6 +16,7 @@ class Load:
         wait_s: seconds until a request accepted now would get a slot.
         backlog_s: slot-seconds of accepted work that remain, running and queued together.
         inflow: offered work from everybody, slot-seconds a second, averaged over about ten seconds.
+        kv_used: share of the KV cache in use, 0 to 1; 0 when the engine does not tell.
     """
 
     slots: int
@@ -24,6 +25,7 @@ class Load:
     wait_s: float = 0.0
     backlog_s: float = 0.0
     inflow: float = 0.0
+    kv_used: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

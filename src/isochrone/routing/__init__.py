@@ -6,14 +6,15 @@ own luck: the same arguments give the same decision, live, simulated or replayed
 """
 
 from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_policy
+from isochrone.routing.choice import RANKED_MAX
 from isochrone.routing.estimate import EstimateWeights, estimate
 from isochrone.routing.luck import Luck
-from isochrone.routing.route import RUNNERS_UP_MAX, Router, route
+from isochrone.routing.route import Router, route
 
 __all__ = [
     "CATALOGUE",
     "DEFAULT_POLICY",
-    "RUNNERS_UP_MAX",
+    "RANKED_MAX",
     "EstimateWeights",
     "Luck",
     "Policy",

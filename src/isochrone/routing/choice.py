@@ -2,36 +2,168 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-from isochrone.model import Estimate, FleetView, NodeView, Request
+import numpy as np
+
+from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Request
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, estimate, service_columns
 from isochrone.routing.luck import Luck
 
+RANKED_MAX = 9
+"""The choice and its runners-up: more were never tried before a deadline."""
 
-@dataclass(frozen=True, slots=True)
+_DRAWS_MAX = 16
+_LOOKS = 4
+
+
 class Choice:
-    """One choice to make.
+    """One choice to make: the fleet as believed now, and the request to be placed.
+
+    Nodes are named by their index in `view.nodes`. Nothing here is worked out before it is asked for: a
+    policy that draws two nodes pays for two, one that reads columns pays for a few passes over all.
 
     Attributes:
         view: the fleet as believed now.
         request: what is to be placed.
-        nodes: the nodes that may be chosen, at least one, in order of name.
-        estimate: when a node would answer; worked out at most once for each node.
     """
 
-    view: FleetView
-    request: Request
-    nodes: tuple[NodeView, ...]
-    estimate: Callable[[NodeView], Estimate]
+    def __init__(self, view: FleetView, request: Request, weights: EstimateWeights) -> None:
+        self.view, self.request, self._weights = view, request, weights
+        self._estimates: dict[int, Estimate] = {}
+        self._nodes: dict[int, NodeView] = {}
+
+    # -- one node ------------------------------------------------------------------------------------
+
+    def node(self, index: int) -> NodeView:
+        """All that is believed of one node."""
+        known = self._nodes.get(index)
+        if known is None:
+            known = self._nodes[index] = self.view.nodes[index]
+        return known
+
+    def estimate(self, index: int) -> Estimate:
+        """When that node would answer; worked out at most once."""
+        known = self._estimates.get(index)
+        if known is None:
+            known = estimate(self.view, self.request, self.node(index), self._weights)
+            self._estimates[index] = known
+        return known
+
+    def may(self, index: int) -> bool:
+        """Whether that node may be chosen."""
+        return index not in self.view.left_out and self.view.nodes.available(index)
+
+    # -- all nodes -----------------------------------------------------------------------------------
+
+    @property
+    def columns(self) -> Columns:
+        """All nodes at once, usable or not."""
+        return self.view.nodes.columns
+
+    @property
+    def any_usable(self) -> bool:
+        """Whether any node may be chosen; most often known from a first look."""
+        nodes = len(self.view.nodes)
+        return any(self.may(index) for index in range(min(nodes, _LOOKS))) or len(self.usable) > 0
+
+    @cached_property
+    def usable(self) -> Indices:
+        """The nodes that may be chosen, in the order of the view."""
+        usable = np.flatnonzero(self.columns.available)
+        if self.view.left_out:
+            usable = usable[~np.isin(usable, list(self.view.left_out))]
+        return usable
+
+    @cached_property
+    def service(self) -> ServiceColumns:
+        """What this request would take on each node, nothing cached."""
+        return service_columns(self.view, self.request, self._weights)
+
+    @cached_property
+    def owners(self) -> dict[int, int]:
+        """Leading bytes of the prompt in a node's prefix cache, for the usable nodes that hold any."""
+        owners = self.view.nodes.owners(self.request.blocks)
+        return {index: held for index, held in owners.items() if self.may(index)}
+
+    def hit_share(self) -> Floats:
+        """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""
+        share = np.zeros(len(self.view.nodes))
+        for index, held_bytes in self.owners.items():
+            share[index] = min(1.0, held_bytes / max(1, self.request.prompt_bytes))
+        return share
+
+    # -- choosing ------------------------------------------------------------------------------------
+
+    def draw(self, count: int, luck: Luck) -> list[int]:
+        """Up to `count` distinct usable nodes, each set as likely as any."""
+        drawn: list[int] = []
+        for _ in range(_DRAWS_MAX * count):
+            if len(drawn) == count:
+                return drawn
+            index = luck.randrange(len(self.view.nodes))
+            if index not in drawn and self.may(index):
+                drawn.append(index)
+        left = [int(index) for index in self.usable if index not in drawn]
+        while left and len(drawn) < count:
+            drawn.append(left.pop(luck.randrange(len(left))))
+        return drawn
+
+    def draw_weighted(self, count: int, weights: Floats, luck: Luck) -> list[int]:
+        """Up to `count` distinct usable nodes, drawn in turn with probability in proportion to `weights`.
+
+        `weights`: shape (nodes,), none below 0. All zero counts as all equal.
+        """
+        left = np.where(self.columns.available, weights, 0.0)
+        left[list(self.view.left_out)] = 0.0
+        drawn: list[int] = []
+        while len(drawn) < count:
+            edges = np.cumsum(left)
+            if not edges[-1] > 0.0:
+                break
+            index = int(np.searchsorted(edges, luck.random() * edges[-1], side="right"))
+            drawn.append(index)
+            left[index] = 0.0
+        return drawn or self.draw(count, luck)
+
+    def least(self, costs: Floats, luck: Luck | None = None) -> list[int]:
+        """The usable nodes of least cost, best first, at most `RANKED_MAX`.
+
+        `costs`: shape (nodes,). Between equals `luck` decides, or without it the order of the view.
+        """
+        few = self.usable
+        if len(few) > RANKED_MAX:
+            among = costs[few]
+            edge = np.partition(among, RANKED_MAX - 1)[RANKED_MAX - 1]
+            less, equal = few[among < edge], few[among == edge]
+            wanted = RANKED_MAX - len(less)
+            few = np.concatenate((less, _some(equal, wanted, luck) if luck else equal[:wanted]))
+        ordered = [int(index) for index in few]
+        return sorted(shuffled(ordered, luck) if luck else ordered, key=costs.__getitem__)
+
+    def soonest(self, indices: Sequence[int]) -> list[int]:
+        """`indices` by the whole estimate, least score first."""
+        return sorted(indices, key=lambda index: (self.estimate(index).score_ms, index))
 
 
-Rank = Callable[[Choice, Luck], Sequence[NodeView]]
-"""A policy: all of `choice.nodes`, in the order in which they are to be tried."""
+Rank = Callable[[Choice, Luck, Any], Sequence[int]]
+"""A policy: usable nodes in the order in which they are to be tried, at least one; (choice, luck, parameters)."""
 
 
-def shuffled(nodes: Sequence[NodeView], luck: Luck) -> list[NodeView]:
-    """`nodes` in random order, each order as likely as any (Fisher-Yates)."""
-    order = list(nodes)
+def shuffled(items: Sequence[int], luck: Luck) -> list[int]:
+    """`items` in random order, each order as likely as any (Fisher-Yates)."""
+    order = list(items)
     for last in range(len(order) - 1, 0, -1):
         other = luck.randrange(last + 1)
         order[last], order[other] = order[other], order[last]
     return order
+
+
+def _some(items: Indices, count: int, luck: Luck) -> Indices:
+    """`count` distinct ones of `items`, each set as likely as any (Floyd)."""
+    chosen: dict[int, None] = {}
+    for last in range(len(items) - count, len(items)):
+        drawn = luck.randrange(last + 1)
+        chosen[last if drawn in chosen else drawn] = None
+    return items[list(chosen)]

@@ -10,7 +10,9 @@ A node close by may be far in time: this function is where that is seen. Its ter
 
 from dataclasses import dataclass
 
-from isochrone.model import Estimate, FleetView, ModelView, NodeView, Request
+import numpy as np
+
+from isochrone.model import Estimate, FleetView, Floats, ModelView, NodeView, Request
 
 PRIOR_PREFILL_BASE_MS = 50.0
 PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -63,6 +65,54 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
         prompt_tokens=round(prompt_tokens),
         cached_tokens=int(cached_tokens),
         output_tokens=round(output_tokens),
+        score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceColumns:
+    """What one request would take on each node of a view, nothing cached; arrays of shape (nodes,).
+
+    Attributes:
+        prefill_ms: prompt processing to the first token.
+        decode_ms: the tokens after the first.
+        service_s: time on a slot, both together.
+        capacity_per_s: such requests the node finishes a second with all slots in use.
+        ttft_ms: time to first token as estimated, bias included.
+        score_ms: the estimate's score.
+    """
+
+    prefill_ms: Floats
+    decode_ms: Floats
+    service_s: Floats
+    capacity_per_s: Floats
+    ttft_ms: Floats
+    score_ms: Floats
+
+
+def service_columns(view: FleetView, request: Request, weights: EstimateWeights) -> ServiceColumns:
+    """`estimate` for all nodes of `view` at once, without their prefix caches."""
+    columns = view.nodes.columns
+    prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
+    later_tokens = _output_tokens(view, request) - 1
+    base_ms, ms_per_token, tpot_ms = columns.prefill_base_ms, columns.prefill_ms_per_token, columns.tpot_ms
+    unknown = (base_ms <= 0) & (ms_per_token <= 0)
+    if unknown.any():
+        base_ms = np.where(unknown, PRIOR_PREFILL_BASE_MS, base_ms)
+        ms_per_token = np.where(unknown, PRIOR_PREFILL_MS_PER_TOKEN, ms_per_token)
+    prefill_ms = base_ms + ms_per_token * prompt_tokens
+    decode_ms = later_tokens * np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
+    service_s = (prefill_ms + decode_ms) / 1e3
+    beta = weights.beta_stream if request.stream else weights.beta_whole
+    uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
+    ttft_ms = columns.rtt_ms + (columns.wait_s + columns.ready_in_s) * 1e3
+    ttft_ms += np.maximum(0.0, prefill_ms + columns.bias_ms)
+    return ServiceColumns(
+        prefill_ms=prefill_ms,
+        decode_ms=decode_ms,
+        service_s=service_s,
+        capacity_per_s=columns.slots / np.maximum(service_s, 1e-6),
+        ttft_ms=ttft_ms,
         score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
     )
 

@@ -2,22 +2,32 @@
 
 from dataclasses import dataclass
 
-from isochrone.model import Candidate, Decision, Estimate, Exclusion, FleetView, NodeView, Request
+import numpy as np
+
+from isochrone.model import Candidate, Decision, Exclusion, FleetView, Request
 from isochrone.routing.catalogue import DEFAULT_POLICY, Policy
-from isochrone.routing.choice import Choice
-from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights, estimate
+from isochrone.routing.choice import RANKED_MAX, Choice
+from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights
 from isochrone.routing.luck import Luck
 
-RUNNERS_UP_MAX = 8
-"""Runners-up kept in a decision: more were never tried before a deadline."""
+_EXCLUSIONS_MAX = 32
+_NODES_TOLD_MAX = 256
+"""In a larger fleet, who was left out is told only when nobody is left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Router:
-    """How to decide: a policy, and the weights of its estimate."""
+    """How to decide: a policy, and the weights of its estimate.
+
+    Attributes:
+        policy: who ranks.
+        weights: of the estimate.
+        candidates_max: the choice and its runners-up, told in the decision with their estimates.
+    """
 
     policy: Policy = DEFAULT_POLICY
     weights: EstimateWeights = DEFAULT_WEIGHTS
+    candidates_max: int = RANKED_MAX
 
 
 def route(view: FleetView, request: Request, luck: Luck, router: Router | None = None) -> Decision:
@@ -26,21 +36,22 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
     The decision has no candidates when no node in `view` is usable; its exclusions then say why.
     """
     router = router or Router()
-    usable = tuple(node for node in view.nodes if node.unavailable is None)
-    estimates: dict[str, Estimate] = {}
-
-    def estimate_once(node: NodeView) -> Estimate:
-        known = estimates.get(node.node)
-        if known is None:
-            known = estimates[node.node] = estimate(view, request, node, router.weights)
-        return known
-
-    ranked = router.policy.rank(Choice(view, request, usable, estimate_once), luck) if usable else ()
+    choice = Choice(view, request, router.weights)
+    ranked = router.policy.decide(choice, luck) if choice.any_usable else ()
     return Decision(
         request_id=request.id,
         model=request.model,
         policy=router.policy.name,
-        candidates=tuple(Candidate(n.node, estimate_once(n)) for n in ranked[: 1 + RUNNERS_UP_MAX]),
-        exclusions=tuple(Exclusion(n.node, n.unavailable) for n in view.nodes if n.unavailable is not None),
+        candidates=tuple(
+            Candidate(choice.node(index).node, choice.estimate(index))
+            for index in ranked[: router.candidates_max]
+        ),
+        exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
     )
+
+
+def _exclusions(view: FleetView) -> tuple[Exclusion, ...]:
+    left_out = np.flatnonzero(~view.nodes.columns.available)[:_EXCLUSIONS_MAX]
+    nodes = [view.nodes[int(index)] for index in left_out]
+    return tuple(Exclusion(node.node, node.unavailable) for node in nodes if node.unavailable is not None)

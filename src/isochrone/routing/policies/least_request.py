@@ -5,11 +5,11 @@ Reads: own requests in flight. Source: Envoy's LEAST_REQUEST with full scan, equ
 
 from collections.abc import Sequence
 
-from isochrone.model import NodeView
-from isochrone.routing.choice import Choice, shuffled
+from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 
 
-def rank(choice: Choice, luck: Luck) -> Sequence[NodeView]:
+def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
     """Fewest in flight first."""
-    return sorted(shuffled(choice.nodes, luck), key=lambda node: node.own_in_flight)
+    del parameters
+    return choice.least(choice.columns.own_in_flight, luck)

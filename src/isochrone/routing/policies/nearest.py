@@ -5,12 +5,11 @@ Reads: RTT. Source: latency-based DNS and anycast routing.
 
 from collections.abc import Sequence
 
-from isochrone.model import NodeView
 from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 
 
-def rank(choice: Choice, luck: Luck) -> Sequence[NodeView]:
+def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
     """Least RTT first."""
-    del luck
-    return sorted(choice.nodes, key=lambda node: (node.rtt_ms, node.node))
+    del luck, parameters
+    return choice.least(choice.columns.rtt_ms)

@@ -1,17 +1,17 @@
-"""Round-robin: one after the other, in order of name.
+"""Round-robin: one after the other, in the order of the view.
 
-Reads: the number of decisions made so far. Source: nginx's and HAProxy's default, unweighted.
+Reads: the number of dispatches so far. Source: nginx's and HAProxy's default, unweighted.
 """
 
 from collections.abc import Sequence
 
-from isochrone.model import NodeView
-from isochrone.routing.choice import Choice
+from isochrone.routing.choice import RANKED_MAX, Choice
 from isochrone.routing.luck import Luck
 
 
-def rank(choice: Choice, luck: Luck) -> Sequence[NodeView]:
+def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
     """The node whose turn it is, then those after it."""
-    del luck
-    start = choice.view.turn % len(choice.nodes)
-    return choice.nodes[start:] + choice.nodes[:start]
+    del luck, parameters
+    usable = choice.usable
+    start = choice.view.turn % len(usable)
+    return [int(usable[(start + step) % len(usable)]) for step in range(min(RANKED_MAX, len(usable)))]
