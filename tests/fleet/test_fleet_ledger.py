@@ -224,7 +224,7 @@ class Books(RuleBasedStateMachine):
     @invariant()
     def books_balance_when_all_has_ended(self):
         assert self.fleet.in_flight == 0
-        assert all(not belief.ledger.open for belief in self.fleet.beliefs())
+        assert all(not belief.own_in_flight for belief in self.fleet.beliefs())
 
 
 TestBooks = Books.TestCase

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from isochrone.model import Estimate, Load, NodeCard, Outcome, Pulse, Request
+from isochrone.model import Estimate, Floats, Indices, Load, NodeCard, Outcome, Pulse, Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,6 +10,30 @@ class PulseReceived:
     """A node spoke on the bus."""
 
     pulse: Pulse
+
+
+@dataclass(frozen=True, slots=True)
+class LoadsReceived:
+    """Pulses of many nodes at once, as columns of shape (pulses,), for a bus that delivers in batches.
+
+    The same as one PulseReceived for each, from nodes that are known, whose epoch, card and models are as
+    they told before. What is not newer by `seq` is dropped.
+
+    Attributes:
+        rows: which nodes, as `Fleet.row_of` told; no node twice.
+        seq: of each pulse.
+        slots, running, queued, wait_s, backlog_s, inflow, kv_used: as in `Load`.
+    """
+
+    rows: Indices
+    seq: Indices
+    slots: Floats
+    running: Floats
+    queued: Floats
+    wait_s: Floats
+    backlog_s: Floats
+    inflow: Floats
+    kv_used: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +86,30 @@ class RttMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class IdleAnnounced:
+    """A node that became idle told one gateway, drawn by lot: this one (Join-Idle-Queue)."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswered:
+    """A node answered a probe of ours with its load (Prequal).
+
+    Attributes:
+        node: who.
+        model: the model that the probe was for.
+        load: its load as it answered.
+        rtt_ms: the probe's way there and back.
+    """
+
+    node: str
+    model: str
+    load: Load
+    rtt_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class BusChanged:
     """The message bus was lost or came back."""
 
@@ -75,12 +123,15 @@ class Tick:
 
 Event = (
     PulseReceived
+    | LoadsReceived
     | CardReceived
     | LoadReported
     | Dispatched
     | Finished
     | Blamed
     | RttMeasured
+    | IdleAnnounced
+    | ProbeAnswered
     | BusChanged
     | Tick
 )

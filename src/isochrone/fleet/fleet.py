@@ -1,28 +1,26 @@
 """The beliefs of all nodes, and how events change them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from isochrone.fleet import effects as eff
 from isochrone.fleet import events as ev
 from isochrone.fleet.effects import Effect
-from isochrone.fleet.learn import Line
+from isochrone.fleet.model_lore import ModelLore, plausible
 from isochrone.fleet.node import NodeBelief
-from isochrone.fleet.output import OutputLength
+from isochrone.fleet.probes import Answer
+from isochrone.fleet.roll import Beliefs, FleetRoll
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
-from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Pulse, Request, Timings
+from isochrone.fleet.tables import ModelTable, NodeTable
+from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Probe, Pulse, Request
 
 RttPrior = Callable[[str], float | None]
 """Round trip in milliseconds from this gateway to a region, or None when the table does not know it."""
 
-_PRIOR_BYTES_PER_TOKEN = 4.0
-_PRIOR_TEMPLATE_TOKENS = 16.0
-_PRIOR_PROMPT_BYTES = (0.0, 1024.0)
 _UNKNOWN_RTT_MS = 50.0
-_TEMPLATE_TOKENS_MAX = 8192
-"""More tokens than a prompt has bytes can only come from the chat template."""
-_OUTPUT_TOKENS_MAX = 131_072
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +31,6 @@ class _Flight:
     estimate: Estimate
 
 
-@dataclass(slots=True)
-class _ModelLore:
-    """What is known of a model wherever it runs: how long its prompts and its answers are."""
-
-    tokens: Line
-    output: OutputLength
-    turn: int = 0
-
-
 class Fleet:
     """Beliefs of one gateway. Not for use from several threads."""
 
@@ -50,24 +39,37 @@ class Fleet:
     ) -> None:
         self._settings = settings
         self._rtt_prior = rtt_prior
+        self._table = NodeTable()
+        self._rows: list[NodeBelief | None] = []
+        self._free_rows: list[int] = []
         self._nodes: dict[str, NodeBelief] = {}
-        self._lore: dict[str, _ModelLore] = {}
+        self._lore: dict[str, ModelLore] = {}
         self._flights: dict[str, _Flight] = {}
+        self._idle: dict[int, None] = {}
         self._ever_listed: dict[str, None] = {}
         self._bus_up = True
 
     # -- what others read ----------------------------------------------------------------------------
 
     def view(self, model: str, now_s: float) -> FleetView:
-        """The snapshot that routing reads to place a request for `model` now."""
-        lore = self._lore.get(model) or self._new_lore()
+        """The snapshot that routing reads to place a request for `model` now; stale with the next event."""
+        lore = self._lore.get(model) or ModelLore(self._settings)
         base, per_byte = lore.tokens.fit()
         output_base, output_per_limit = lore.output.limited.fit()
-        listed = (node for name, node in sorted(self._nodes.items()) if node.known and model in node.speeds)
+        beliefs = Beliefs(
+            settings=self._settings,
+            table=self._table,
+            node=self._node_at,
+            owners=lore.owners,
+            model=model,
+            listing=lore.table,
+            now_s=now_s,
+            bus_up=self._bus_up,
+        )
         return FleetView(
             now_s=now_s,
             model=model,
-            nodes=tuple(node.view(model, now_s, bus_up=self._bus_up) for node in listed),
+            nodes=FleetRoll(beliefs),
             prompt_tokens_base=base,
             prompt_tokens_per_byte=per_byte,
             output_tokens_mean=lore.output.unlimited.value,
@@ -75,6 +77,9 @@ class Fleet:
             output_tokens_per_limit=output_per_limit,
             output_tokens_most=lore.output.most,
             turn=lore.turn,
+            idle=_Idle(self._idle, lore.table),
+            probes=_probes(lore, now_s),
+            probed_in_flight=lore.probes.seen,
         )
 
     def beliefs(self) -> Iterator[NodeBelief]:
@@ -86,13 +91,18 @@ class Fleet:
         belief = self._nodes.get(node)
         return belief if belief is not None and belief.known else None
 
+    def row_of(self, node: str) -> int | None:
+        """The row of a node in the columns of `LoadsReceived`; its own until it is forgotten."""
+        belief = self._nodes.get(node)
+        return None if belief is None else belief.row
+
     def models(self) -> tuple[str, ...]:
         """Every model that some known node lists, in order of name."""
-        return tuple(sorted({name for node in self.beliefs() for name in node.speeds}))
+        return tuple(sorted(name for name, lore in self._lore.items() if lore.table.rows))
 
     def surely_unknown(self, model: str) -> bool:
         """Whether no node ever listed `model`, though we have heard of the fleet."""
-        heard = self._bus_up and any(node.known for node in self._nodes.values())
+        heard = self._bus_up and bool(self._table.known[: self._table.rows].any())
         return heard and model not in self._ever_listed
 
     @property
@@ -105,6 +115,11 @@ class Fleet:
         """Whether the message bus was there when last heard of."""
         return self._bus_up
 
+    def _node_at(self, row: int) -> NodeBelief:
+        node = self._rows[row]
+        assert node is not None, "a row that is listed has its node"
+        return node
+
     # -- events --------------------------------------------------------------------------------------
 
     def step(self, event: ev.Event, now_s: float) -> tuple[Effect, ...]:
@@ -112,6 +127,8 @@ class Fleet:
         match event:
             case ev.PulseReceived(pulse):
                 return self._pulse(pulse, now_s)
+            case ev.LoadsReceived():
+                return self._loads(event, now_s)
             case ev.CardReceived():
                 return self._card(event, now_s)
             case ev.LoadReported(name, load):
@@ -120,8 +137,7 @@ class Fleet:
                     return self._speaks_again(node)
             case ev.RttMeasured(name, rtt_ms):
                 if (node := self._nodes.get(name)) is not None:
-                    node.rtt.add(rtt_ms)
-                    node.heard_at_s = now_s
+                    node.measure_rtt(rtt_ms, now_s)
                     return self._speaks_again(node)
             case ev.Blamed(name, why):
                 if (node := self._nodes.get(name)) is not None:
@@ -130,37 +146,83 @@ class Fleet:
                 self._dispatch(event, now_s)
             case ev.Finished():
                 return self._finish(event, now_s)
+            case ev.IdleAnnounced(name):
+                self._announce_idle(name)
+            case ev.ProbeAnswered():
+                return self._probe(event, now_s)
             case ev.BusChanged(connected):
                 self._bus(connected=connected, now_s=now_s)
             case ev.Tick():
                 return self._tick(now_s)
         return ()
 
+    # -- news from nodes -----------------------------------------------------------------------------
+
     def _pulse(self, pulse: Pulse, now_s: float) -> tuple[Effect, ...]:
         node = self._nodes.get(pulse.node)
         if node is None:
             if len(self._nodes) >= self._settings.nodes_max:
                 return ()
-            node = self._nodes[pulse.node] = NodeBelief(self._settings, pulse.node)
+            node = self._meet(pulse.node)
         known_before, last = node.known, node.pulse
-        if last is not None and (pulse.epoch, pulse.seq) <= (last.epoch, last.seq):
+        table, row = self._table, node.row
+        if (pulse.epoch, pulse.seq) <= (table.epoch[row], table.seq[row]):
             return ()
         if last is not None and pulse.epoch > last.epoch:
             self._reborn(node)
         node.pulse = pulse
+        table.epoch[row], table.seq[row], table.leaving[row] = pulse.epoch, pulse.seq, pulse.leaving
         node.hear_load(pulse.load, now_s)
         self._hear_models(node, pulse.models, now_s)
         effects = list(self._speaks_again(node))
         if pulse.card_digest != node.card_digest and self._may_ask_card(node, now_s):
             effects.append(eff.CardWanted(node.name))
-        if node.known and not known_before:
+        if self._now_known(node) and not known_before:
             effects.append(eff.NodeJoined(node.name))
         return tuple(effects)
 
-    def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
-        if not node.health.silent:
+    def _loads(self, event: ev.LoadsReceived, now_s: float) -> tuple[Effect, ...]:
+        table, rows, newer = self._table, event.rows, None
+        if not (event.seq > table.seq[rows]).all():
+            newer = event.seq > table.seq[rows]
+            rows = rows[newer]
+        for name in ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used"):
+            told = getattr(event, name)
+            getattr(table, name)[rows] = told if newer is None else told[newer]
+        table.load_at_s[rows] = table.heard_at_s[rows] = now_s
+        for row in rows[table.own_unseen[rows] > 0]:
+            self._node_at(row).count_unseen()
+        if not table.silent[rows].any():
             return ()
-        node.health.silent = False
+        returned = rows[table.silent[rows]]
+        table.silent[returned] = False
+        return tuple(eff.NodeReturned(self._node_at(row).name) for row in returned)
+
+    def _meet(self, name: str) -> NodeBelief:
+        if self._free_rows:
+            row = self._free_rows.pop()
+            self._table.reset(row)
+        else:
+            row = self._table.add_row()
+            self._rows.append(None)
+        node = self._nodes[name] = self._rows[row] = NodeBelief(self._settings, self._table, row, name)
+        return node
+
+    def _now_known(self, node: NodeBelief) -> bool:
+        """List the models of a node once its card and its pulse are both here."""
+        if node.known:
+            self._table.known[node.row] = True
+            for model, speed in node.speeds.items():
+                listing = self._lore_of(model).table
+                if listing.row_of(node.row) is None:
+                    listing.list_node(node.row)
+                    speed.write(listing)
+        return node.known
+
+    def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
+        if not self._table.silent[node.row]:
+            return ()
+        self._table.silent[node.row] = False
         return (eff.NodeReturned(node.name),)
 
     def _may_ask_card(self, node: NodeBelief, now_s: float) -> bool:
@@ -172,44 +234,79 @@ class Fleet:
     def _reborn(self, node: NodeBelief) -> None:
         """The node's process is a new one: what we learned of the old one's memory is void."""
         for speed in node.speeds.values():
-            speed.prefix.clear()
-        node.health.failures = node.health.ejections = 0
-        node.health.ejected_until_s = 0.0
+            speed.forget_prefix()
+        node.recover()
+        self._table.ejected_until_s[node.row] = 0.0
 
     def _hear_models(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
         while len(self._ever_listed) > self._settings.models_max:
             del self._ever_listed[next(iter(self._ever_listed))]
-        for gone in node.speeds.keys() - {model.name for model in models}:
-            del node.speeds[gone]
+        if len(node.speeds) != len(models) or any(model.name not in node.speeds for model in models):
+            for gone in node.speeds.keys() - {model.name for model in models}:
+                self._unlist(node, gone)
         for model in models:
             self._ever_listed.setdefault(model.name)
-            speed = node.speeds.get(model.name)
+            lore, speed = self._lore_of(model.name), node.speeds.get(model.name)
             if speed is None:
-                node.speeds[model.name] = Speed(self._settings, model, now_s)
+                speed = node.speeds[model.name] = Speed(
+                    self._settings, model, now_s, owners=lore.owners, node=node.row
+                )
             else:
                 speed.hear(model, now_s)
+            speed.write(lore.table)
+
+    def _unlist(self, node: NodeBelief, model: str) -> None:
+        node.speeds.pop(model).forget_prefix()
+        lore = self._lore[model]
+        lore.table.drop_node(node.row)
 
     def _card(self, event: ev.CardReceived, now_s: float) -> tuple[Effect, ...]:
+        del now_s
         node = self._nodes.get(event.card.node)
         if node is None:
             return ()
         known_before = node.known
         node.card, node.card_digest = event.card, event.digest
-        if not node.rtt.measured:
-            prior_ms = self._rtt_prior(event.card.region)
-            node.rtt.value_ms = _UNKNOWN_RTT_MS if prior_ms is None else prior_ms
-        return (eff.NodeJoined(node.name),) if node.known and not known_before else ()
+        prior_ms = self._rtt_prior(event.card.region)
+        node.expect_rtt(_UNKNOWN_RTT_MS if prior_ms is None else prior_ms)
+        return (eff.NodeJoined(node.name),) if self._now_known(node) and not known_before else ()
+
+    def _announce_idle(self, name: str) -> None:
+        node = self._nodes.get(name)
+        if node is None:
+            return
+        self._idle.setdefault(node.row)
+        while len(self._idle) > self._settings.idle_max:
+            del self._idle[next(iter(self._idle))]
+
+    def _probe(self, event: ev.ProbeAnswered, now_s: float) -> tuple[Effect, ...]:
+        node = self._nodes.get(event.node)
+        if node is None or event.model not in node.speeds:
+            return ()
+        load, lore = event.load, self._lore[event.model]
+        wait_ms = 1e3 * (load.wait_s if load.running + load.queued >= load.slots else 0.0)
+        view = node.speeds[event.model].view(min(load.slots, load.running + 1), now_s)
+        service_ms = view.service_ms or view.prefill_base_ms
+        answer = Answer(node.row, load.running + load.queued, event.rtt_ms + wait_ms + service_ms, now_s)
+        lore.probes.add(answer, lore.table.rows)
+        return ()
+
+    # -- our own requests ----------------------------------------------------------------------------
 
     def _dispatch(self, event: ev.Dispatched, now_s: float) -> None:
-        lore = self._lore_of(event.request)
+        lore = self._lore_of(event.request.model)
         lore.turn += 1
         node = self._nodes.get(event.node)
         if node is None:
             return
         self._flights[event.request.id] = _Flight(event.node, event.estimate)
-        node.ledger.reserve(event.request.id, event.estimate.service_s, now_s)
-        if (speed := node.speeds.get(event.request.model)) is not None:
-            speed.expect_load(now_s)
+        node.reserve(event.request.id, event.estimate.service_s, now_s)
+        self._idle.pop(node.row, None)
+        if lore.probes.answers:
+            lore.probes.used(node.row, lore.table.rows)
+        speed = node.speeds.get(event.request.model)
+        if speed is not None and speed.expect_load(now_s):
+            speed.write(lore.table)
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
         outcome = event.outcome
@@ -220,42 +317,42 @@ class Fleet:
         node = self._nodes.get(outcome.node)
         if node is None:
             return ()
-        node.ledger.release(outcome.request_id)
+        node.release(outcome.request_id)
         match outcome.kind:
             case OutcomeKind.ANSWERED if outcome.status == 200:  # an error answered fast is no speed
-                node.health.failures = node.health.ejections = 0
+                node.recover()
                 self._learn(node, flight, event, now_s)
             case OutcomeKind.REFUSED:
                 if (speed := node.speeds.get(event.request.model)) is not None:
                     speed.refused_until_s = now_s + self._settings.refused_s
+                    speed.write(self._lore[event.request.model].table)
             case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
                 return self._blame(node, outcome.detail or outcome.kind.value, now_s)
         return ()
 
     def _learn(self, node: NodeBelief, flight: _Flight, event: ev.Finished, now_s: float) -> None:
         request, outcome = event.request, event.outcome
-        if outcome.timings is not None and not _plausible(request, outcome.timings):
+        if outcome.timings is not None and not plausible(request, outcome.timings):
             return
+        lore = self._lore_of(request.model)
         if (speed := node.speeds.get(request.model)) is not None:
             speed.learn(request, flight.estimate, outcome, now_s)
-        if outcome.timings is not None and outcome.timings.output_tokens > 0:
-            lore = self._lore_of(request)
-            lore.output.learn(request.output_tokens_max, outcome.timings.output_tokens)
-            if outcome.timings.prompt_tokens > 0:
-                lore.tokens.add(request.prompt_bytes, outcome.timings.prompt_tokens)
+            speed.write(lore.table)
+        if outcome.timings is not None:
+            lore.learn(request, outcome.timings)
 
-    def _lore_of(self, request: Request) -> _ModelLore:
-        return self._lore.setdefault(request.model, self._new_lore())
+    def _lore_of(self, model: str) -> ModelLore:
+        lore = self._lore.get(model)
+        if lore is None:
+            lore = self._lore[model] = ModelLore(self._settings)
+        return lore
 
-    def _new_lore(self) -> _ModelLore:
-        tokens = Line(self._settings.samples_memory)
-        tokens.expect(_PRIOR_TEMPLATE_TOKENS, 1 / _PRIOR_BYTES_PER_TOKEN, _PRIOR_PROMPT_BYTES, samples=0.5)
-        return _ModelLore(tokens, OutputLength())
+    # -- health --------------------------------------------------------------------------------------
 
     def _blame(self, node: NodeBelief, why: str, now_s: float) -> tuple[Effect, ...]:
         """Count a failure; those of requests sent before an ejection do not prolong it."""
         health, settings = node.health, self._settings
-        if now_s < health.ejected_until_s:
+        if now_s < self._table.ejected_until_s[node.row]:
             return ()
         health.failures += 1
         health.why = why
@@ -264,38 +361,67 @@ class Fleet:
         eject_s = min(settings.eject_s * 2**health.ejections, settings.eject_s_max)
         health.ejections = min(health.ejections + 1, 30)
         health.failures = settings.failures_to_eject - 1
-        health.ejected_until_s = now_s + eject_s
+        self._table.ejected_until_s[node.row] = now_s + eject_s
         return (eff.NodeEjected(node.name, eject_s, why),)
 
     def _bus(self, *, connected: bool, now_s: float) -> None:
         """When the bus returns, every node gets its full time to be heard again."""
         if connected and not self._bus_up:
-            for node in self._nodes.values():
-                node.heard_at_s = now_s
-                node.health.silent = False
+            self._table.heard_at_s[: self._table.rows] = now_s
+            self._table.silent[: self._table.rows] = False
         self._bus_up = connected
 
     def _tick(self, now_s: float) -> tuple[Effect, ...]:
         if not self._bus_up:
             return ()
         effects: list[Effect] = []
-        for node in list(self._nodes.values()):
-            age_s = now_s - node.heard_at_s
-            leaving = node.pulse is not None and node.pulse.leaving
-            if age_s > self._settings.forget_s or (leaving and age_s > self._settings.silent_s):
-                del self._nodes[node.name]
+        table, rows, settings = self._table, self._table.rows, self._settings
+        age_s = now_s - table.heard_at_s[:rows]
+        for row in np.flatnonzero(age_s > settings.silent_s):
+            node = self._rows[row]
+            if node is None:
+                continue
+            if age_s[row] > settings.forget_s or table.leaving[row]:
+                self._forget(node)
                 effects.append(eff.NodeForgotten(node.name))
-            elif age_s > self._settings.silent_s and not node.health.silent:
-                node.health.silent = True
-                effects.append(eff.NodeSilent(node.name, age_s))
+            elif not table.silent[row]:
+                table.silent[row] = True
+                effects.append(eff.NodeSilent(node.name, float(age_s[row])))
         return tuple(effects)
 
+    def _forget(self, node: NodeBelief) -> None:
+        for model in list(node.speeds):
+            self._unlist(node, model)
+        self._table.known[node.row] = False
+        self._idle.pop(node.row, None)
+        del self._nodes[node.name]
+        self._rows[node.row] = None
+        self._free_rows.append(node.row)
 
-def _plausible(request: Request, timings: Timings) -> bool:
-    """Whether a node's claim can be true of this request: a lie here would mislead us about all nodes."""
-    output_tokens_max = request.output_tokens_max or _OUTPUT_TOKENS_MAX
-    return (
-        timings.prompt_tokens <= request.prompt_bytes + _TEMPLATE_TOKENS_MAX
-        and timings.cached_tokens <= timings.prompt_tokens
-        and timings.output_tokens <= output_tokens_max
+
+class _Idle(Sequence[int]):
+    """Rows of the node table, as indices of one model's listing; looked up only as far as somebody reads."""
+
+    def __init__(self, rows: Iterable[int], listing: ModelTable) -> None:
+        self._rows, self._listing = rows, listing
+
+    def __iter__(self) -> Iterator[int]:
+        listed = (self._listing.row_of(row) for row in self._rows)
+        return (index for index in listed if index is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, at):  # type: ignore[no-untyped-def]
+        return tuple(self)[at]
+
+
+def _probes(lore: ModelLore, now_s: float) -> tuple[Probe, ...]:
+    if not lore.probes.answers:
+        return ()
+    listed = ((lore.table.row_of(answer.node), answer) for answer in lore.probes.fresh(now_s))
+    return tuple(
+        Probe(index, answer.in_flight, answer.latency_ms, answer.at_s)
+        for index, answer in listed
+        if index is not None
     )

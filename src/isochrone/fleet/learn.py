@@ -46,6 +46,31 @@ class Flow:
 
 
 @dataclass(slots=True)
+class Peak:
+    """An average that jumps up to a larger sample at once and comes down slowly (Finagle's Peak EWMA).
+
+    Attributes:
+        memory_s: time constant of forgetting.
+        value: as of `at_s`; it decays towards 0 from there.
+        at_s: when the last sample came.
+    """
+
+    memory_s: float
+    value: float = 0.0
+    at_s: float = 0.0
+
+    def add(self, sample: float, now_s: float) -> None:
+        """Take one more sample in."""
+        kept = exp(-(now_s - self.at_s) / self.memory_s)
+        self.value = max(sample, self.value * kept + sample * (1.0 - kept))
+        self.at_s = now_s
+
+    def at(self, now_s: float) -> float:
+        """The average, decayed to now."""
+        return self.value * exp(-(now_s - self.at_s) / self.memory_s)
+
+
+@dataclass(slots=True)
 class Line:
     """`y = base + slope * x` by least squares over about the last `memory` samples, neither below 0.
 

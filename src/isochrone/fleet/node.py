@@ -7,12 +7,14 @@ from isochrone.fleet.learn import Flow
 from isochrone.fleet.ledger import Ledger
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
+from isochrone.fleet.tables import NodeTable
 from isochrone.fleet.wait import SinceReport, wait_s
-from isochrone.model import Load, NodeCard, NodeView, Pulse
+from isochrone.model import Load, NodeCard, NodeView, Pulse, name_hash
 
 _RTT_WINDOW = 16
 _RTT_OUTLIER_FACTOR = 2.0
 _RTT_OUTLIER_MS = 5.0
+_NO_CARD = NodeCard(node="", url="")
 
 
 @dataclass(slots=True)
@@ -41,94 +43,209 @@ class Rtt:
 
 @dataclass(slots=True)
 class Health:
-    """Whether a node may be chosen.
+    """How often a node failed lately.
 
     Attributes:
         failures: in a row.
         ejections: in a row.
-        ejected_until_s: not chosen before.
         why: the last failure, in words.
-        silent: told as silent already.
     """
 
     failures: int = 0
     ejections: int = 0
-    ejected_until_s: float = 0.0
     why: str = ""
-    silent: bool = False
 
 
-@dataclass(slots=True)
 class NodeBelief:
-    """Everything believed of one node; changed only by `Fleet.step`."""
+    """Everything believed of one node; changed only by `Fleet.step`.
 
-    settings: FleetSettings
-    name: str
-    card: NodeCard = field(default_factory=lambda: NodeCard(node="", url=""))
-    card_digest: str = ""
-    card_asked_at_s: float = float("-inf")
-    pulse: Pulse | None = None
-    load: Load = field(default_factory=lambda: Load(slots=1))
-    heard_at_s: float = 0.0
-    load_at_s: float = 0.0
-    rtt: Rtt = field(init=False)
-    ledger: Ledger = field(init=False)
-    health: Health = field(default_factory=Health)
-    speeds: dict[str, Speed] = field(default_factory=dict)
+    Its numbers stand in its row of the table. What only some nodes need (measured round trips, a ledger,
+    failures) is made when first needed: a fleet may know a hundred thousand nodes.
+    """
 
-    def __post_init__(self) -> None:
-        self.rtt = Rtt(self.settings.rtt_gain)
-        self.ledger = Ledger(Flow(self.settings.flow_memory_s))
+    __slots__ = (
+        "_health",
+        "_ledger",
+        "_rtt",
+        "_settings",
+        "_table",
+        "card",
+        "card_asked_at_s",
+        "card_digest",
+        "name",
+        "pulse",
+        "row",
+        "speeds",
+    )
+
+    def __init__(self, settings: FleetSettings, table: NodeTable, row: int, name: str) -> None:
+        self._settings, self._table, self.row, self.name = settings, table, row, name
+        self.card, self.card_digest, self.card_asked_at_s = _NO_CARD, "", float("-inf")
+        self.pulse: Pulse | None = None
+        self.speeds: dict[str, Speed] = {}
+        self._rtt: Rtt | None = None
+        self._ledger: Ledger | None = None
+        self._health: Health | None = None
+        table.name_hash[row] = name_hash(name)
 
     @property
     def known(self) -> bool:
         """Whether both its card and a pulse are here."""
         return bool(self.card_digest) and self.pulse is not None
 
+    # -- load ----------------------------------------------------------------------------------------
+
+    @property
+    def load(self) -> Load:
+        """Its load as last heard."""
+        table, row = self._table, self.row
+        return Load(
+            slots=int(table.slots[row]),
+            running=int(table.running[row]),
+            queued=int(table.queued[row]),
+            wait_s=float(table.wait_s[row]),
+            backlog_s=float(table.backlog_s[row]),
+            inflow=float(table.inflow[row]),
+            kv_used=float(table.kv_used[row]),
+        )
+
+    @property
+    def load_at_s(self) -> float:
+        """When its load was last heard."""
+        return float(self._table.load_at_s[self.row])
+
+    @property
+    def heard_at_s(self) -> float:
+        """When anything was last heard of it."""
+        return float(self._table.heard_at_s[self.row])
+
     def hear_load(self, load: Load, now_s: float) -> None:
         """Take in a load that the node reported just now."""
-        self.load, self.load_at_s, self.heard_at_s = load, now_s, now_s
+        table, row = self._table, self.row
+        table.slots[row], table.running[row], table.queued[row] = load.slots, load.running, load.queued
+        table.wait_s[row], table.backlog_s[row] = load.wait_s, load.backlog_s
+        table.inflow[row], table.kv_used[row] = load.inflow, load.kv_used
+        table.load_at_s[row] = table.heard_at_s[row] = now_s
+        if table.own_unseen[row]:
+            self.count_unseen()
 
     def wait_s(self, now_s: float) -> float:
         """Seconds to a free slot for a request that arrives now."""
-        rtt_s = self.rtt.value_ms / 1e3
+        load, load_at_s, ledger = self.load, self.load_at_s, self._ledger
+        own_flow = ledger.flow.at(now_s) if ledger is not None else 0.0
         since = SinceReport(
-            age_s=now_s - self.load_at_s,
-            unseen=self.ledger.unseen(self.load_at_s, rtt_s),
-            others_flow=max(0.0, self.load.inflow - self.ledger.flow.at(now_s)),
+            age_s=now_s - load_at_s,
+            unseen=ledger.unseen(load_at_s, self.rtt_ms / 1e3) if ledger is not None else (),
+            others_flow=max(0.0, load.inflow - own_flow),
         )
-        return wait_s(self.load, since)
+        return wait_s(load, since)
+
+    # -- round trip ----------------------------------------------------------------------------------
+
+    @property
+    def rtt_ms(self) -> float:
+        """Round trip from here: measured, or the region table's."""
+        return float(self._table.rtt_ms[self.row])
+
+    @property
+    def rtt_measured(self) -> bool:
+        """Whether the round trip was measured."""
+        return self._rtt is not None
+
+    def expect_rtt(self, rtt_ms: float) -> None:
+        """Take the region table's word until the first measurement."""
+        if self._rtt is None:
+            self._table.rtt_ms[self.row] = rtt_ms
+
+    def measure_rtt(self, sample_ms: float, now_s: float) -> None:
+        """Take one probe in: the node is alive, and this far."""
+        if self._rtt is None:
+            self._rtt = Rtt(self._settings.rtt_gain)
+        self._rtt.add(sample_ms)
+        self._table.rtt_ms[self.row] = self._rtt.value_ms
+        self._table.heard_at_s[self.row] = now_s
+
+    # -- our own work --------------------------------------------------------------------------------
+
+    @property
+    def own_in_flight(self) -> int:
+        """Our own requests on it."""
+        return len(self._ledger.open) if self._ledger is not None else 0
+
+    def reserve(self, request_id: str, service_s: float, now_s: float) -> None:
+        """Count one dispatch."""
+        if self._ledger is None:
+            self._ledger = Ledger(Flow(self._settings.flow_memory_s))
+        self._ledger.reserve(request_id, service_s, now_s)
+        table, row = self._table, self.row
+        table.own_in_flight[row] += 1
+        table.own_unseen[row] += 1
+        table.own_unseen_s[row] += service_s
+        table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
+
+    def release(self, request_id: str) -> None:
+        """End one dispatch; no error when it was not open."""
+        if self._ledger is not None and self._ledger.release(request_id):
+            self._table.own_in_flight[self.row] -= 1
+            if self._table.own_unseen[self.row]:
+                self.count_unseen()
+
+    def count_unseen(self) -> None:
+        """Count anew what of our work the last report can't know of."""
+        unseen = self._ledger.unseen(self.load_at_s, self.rtt_ms / 1e3) if self._ledger is not None else ()
+        self._table.own_unseen[self.row] = len(unseen)
+        self._table.own_unseen_s[self.row] = sum(dispatch.service_s for dispatch in unseen)
+
+    # -- health --------------------------------------------------------------------------------------
+
+    @property
+    def health(self) -> Health:
+        """Its failures."""
+        if self._health is None:
+            self._health = Health()
+        return self._health
+
+    def recover(self) -> None:
+        """It answered: earlier failures count no more."""
+        if self._health is not None:
+            self._health.failures = self._health.ejections = 0
+
+    def unavailable(self, now_s: float, *, bus_up: bool) -> str | None:
+        """Why it may not be chosen now, or None. Silence says nothing while the bus is away."""
+        if self.pulse is not None and self.pulse.leaving:
+            return "is leaving"
+        ejected_until_s = float(self._table.ejected_until_s[self.row])
+        if now_s < ejected_until_s:
+            return f"put aside for {ejected_until_s - now_s:.1f} s more: {self.health.why}"
+        silent_s = now_s - self.heard_at_s
+        if bus_up and silent_s > self._settings.silent_s:
+            return f"silent for {silent_s:.1f} s"
+        return None
+
+    # -- as routing sees it --------------------------------------------------------------------------
 
     def view(self, model: str, now_s: float, *, bus_up: bool) -> NodeView:
         """The belief as routing reads it, for requests for `model`."""
-        concurrency = min(self.load.slots, self.load.running + 1)
+        load = self.load
         return NodeView(
             node=self.name,
             url=self.card.url,
             region=self.card.region,
-            rtt_ms=self.rtt.value_ms,
-            rtt_measured=self.rtt.measured,
+            rtt_ms=self.rtt_ms,
+            rtt_measured=self.rtt_measured,
             age_s=now_s - self.load_at_s,
-            slots=self.load.slots,
-            free_slots=max(0, self.load.slots - self.load.running - self.load.queued),
+            slots=load.slots,
+            free_slots=max(0, load.slots - load.running - load.queued),
+            running=load.running,
+            queued=load.queued,
+            kv_used=load.kv_used,
+            reported_wait_s=load.wait_s,
             wait_s=self.wait_s(now_s),
-            own_in_flight=len(self.ledger.open),
-            models={model: self.speeds[model].view(concurrency, now_s)},
+            own_in_flight=self.own_in_flight,
+            models={model: self.speeds[model].view(min(load.slots, load.running + 1), now_s)},
             unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),
             failure_domains=self.card.failure_domains,
         )
 
     def _refused(self, model: str, now_s: float) -> str | None:
         return "refused this model a moment ago" if now_s < self.speeds[model].refused_until_s else None
-
-    def unavailable(self, now_s: float, *, bus_up: bool) -> str | None:
-        """Why it may not be chosen now, or None. Silence says nothing while the bus is away."""
-        if self.pulse is not None and self.pulse.leaving:
-            return "is leaving"
-        if now_s < self.health.ejected_until_s:
-            left_s = self.health.ejected_until_s - now_s
-            return f"put aside for {left_s:.1f} s more: {self.health.why}"
-        silent_s = now_s - self.heard_at_s
-        if bus_up and silent_s > self.settings.silent_s:
-            return f"silent for {silent_s:.1f} s"
-        return None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Line
+from isochrone.fleet.owners import Owners
 from isochrone.model import PromptBlocks
 
 _CAPACITY_MIN = 64.0
@@ -27,16 +28,21 @@ class PrefixMemory(OrderedDict[int, None]):
     Attributes:
         blocks_max: the most that is ever remembered.
         capacity: what is remembered now, learned from hits and misses.
+        owners: who holds what, kept in step; None to keep no such index.
+        node: under which number.
     """
 
-    def __init__(self, blocks_max: int) -> None:
+    def __init__(self, blocks_max: int, owners: Owners | None = None, node: int = 0) -> None:
         super().__init__()
         self.blocks_max = blocks_max
         self.capacity = float(blocks_max)
+        self.owners, self.node = owners, node
 
     def remember(self, blocks: Sequence[int]) -> None:
         """Note that the node has computed this chain of blocks just now; its end is forgotten first."""
         for block in reversed(blocks):
+            if self.owners is not None and block not in self:
+                self.owners.add(block, self.node)
             self[block] = None
             self.move_to_end(block)
         self._trim()
@@ -50,9 +56,18 @@ class PrefixMemory(OrderedDict[int, None]):
         """The node held what we remember."""
         self.capacity = min(float(self.blocks_max), _GROW * self.capacity + 1)
 
+    def forget(self) -> None:
+        """Nothing is held any more."""
+        if self.owners is not None:
+            for block in self:
+                self.owners.discard(block, self.node)
+        self.clear()
+
     def _trim(self) -> None:
         while len(self) > self.capacity:
-            self.popitem(last=False)
+            block, _ = self.popitem(last=False)
+            if self.owners is not None:
+                self.owners.discard(block, self.node)
 
 
 def _new_line() -> Line:
@@ -92,4 +107,4 @@ class PrefixCache:
 
     def clear(self) -> None:
         """The model left memory, and its cache with it. What was learned of the engine stays."""
-        self.memory.clear()
+        self.memory.forget()

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from isochrone.model import ProbeSettings
+
 
 @dataclass(frozen=True, slots=True)
 class FleetSettings:
@@ -20,9 +22,12 @@ class FleetSettings:
         samples_memory: about so many samples stand behind a learned speed.
         prior_samples: how many samples a node's own claim counts as.
         bias_memory_s: a learned bias that is not confirmed fades with this time constant.
+        peak_memory_s: a peak in our first tokens on a node is forgotten with this time constant.
         flow_memory_s: averaging time of offered work; the nodes use the same.
         prefix_blocks_max: prompt blocks remembered for each node and model.
         rtt_gain: weight of the newest round trip in the average.
+        idle_max: announcements of idleness kept; the oldest give way.
+        probing: how the probe pool is kept; nothing is in it unless somebody probes.
     """
 
     nodes_max: int = 100_000
@@ -37,9 +42,12 @@ class FleetSettings:
     samples_memory: float = 40.0
     prior_samples: float = 3.0
     bias_memory_s: float = 60.0
+    peak_memory_s: float = 10.0
     flow_memory_s: float = 10.0
     prefix_blocks_max: int = 8192
     rtt_gain: float = 0.25
+    idle_max: int = 100_000
+    probing: ProbeSettings = ProbeSettings()
 
 
 DEFAULT_SETTINGS = FleetSettings()

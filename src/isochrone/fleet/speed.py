@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field, replace
 from math import exp
 
-from isochrone.fleet.learn import Average, Line
+from isochrone.fleet.learn import Average, Line, Peak
+from isochrone.fleet.owners import Owners
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.tables import ModelTable
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
@@ -15,45 +17,33 @@ _IDLE_WAIT_SHARE = 0.2
 
 
 @dataclass(slots=True)
-class Speed:
-    """Prefill, decode, prefix cache and the error of our predictions, for one model on one node."""
+class Lore:
+    """What our own answers taught: made with the first of them, for most pairs of node and model have none."""
 
     settings: FleetSettings
-    pulse: ModelPulse
-    heard_at_s: float
+    prefix: PrefixCache
     prefill: Line = field(init=False)
     decode: Line = field(init=False)
-    prefix: PrefixCache = field(init=False)
     bias: Average = field(init=False)
     error: Average = field(init=False)
+    response: Average = field(init=False)
+    service: Average = field(init=False)
+    ttft_peak: Peak = field(init=False)
     bias_at_s: float = 0.0
-    refused_until_s: float = 0.0
     answers: int = 0
 
     def __post_init__(self) -> None:
         memory = self.settings.samples_memory
         self.prefill, self.decode = Line(memory), Line(memory)
-        self.prefix = PrefixCache(PrefixMemory(self.settings.prefix_blocks_max))
         self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
-
-    def hear(self, pulse: ModelPulse, now_s: float) -> None:
-        """Fold in what the node says; a model that left memory took its prefix cache along."""
-        if pulse.state is not ModelState.READY:
-            self.prefix.clear()
-        self.pulse, self.heard_at_s = pulse, now_s
-
-    def expect_load(self, now_s: float) -> None:
-        """We dispatched to a model that was not ready: it is loading from now on."""
-        if self.pulse.state in (ModelState.ON_DISK, ModelState.ABSENT):
-            self.pulse = replace(self.pulse, state=ModelState.LOADING)
-            self.heard_at_s = now_s
+        self.response, self.service = Average(memory / 4), Average(memory / 4)
+        self.ttft_peak = Peak(self.settings.peak_memory_s)
 
     def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
         self.answers += 1
         timings = outcome.timings
         if timings is not None:
-            self._begin_from_claim()
             if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
                 computed_tokens = max(0, timings.prompt_tokens - timings.cached_tokens)
                 self.prefill.add(computed_tokens, timings.prefill_ms)
@@ -61,34 +51,18 @@ class Speed:
                 tpot_ms = timings.decode_ms / (timings.output_tokens - 1)
                 self.decode.add(timings.concurrency, tpot_ms)
             self.prefix.learn(request.blocks, timings.cached_tokens)
+            self.service.add(timings.prefill_ms + timings.decode_ms)
+        response_ms = outcome.total_ms if outcome.ttft_ms is None else outcome.ttft_ms
+        self.response.add(response_ms)
+        self.ttft_peak.add(response_ms, now_s)
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
             self.error.add(abs(outcome.ttft_ms - estimate.ttft_ms))
             if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
 
-    def view(self, concurrency: float, now_s: float) -> ModelView:
-        """The belief as routing reads it, for a request that would be the `concurrency`-th in work."""
-        waiting = self.pulse.state is ModelState.LOADING
-        elapsed_s = now_s - self.heard_at_s if waiting else 0.0
-        base_ms, ms_per_token = self._prefill()
-        cached_base, cached_per_byte = self.prefix.tokens.fit()
-        return ModelView(
-            state=self.pulse.state,
-            ready_in_s=max(0.0, self.pulse.ready_in_s - elapsed_s),
-            prefill_base_ms=base_ms,
-            prefill_ms_per_token=ms_per_token,
-            tpot_ms=self.decode.at(concurrency) if self.decode.count else self.pulse.tpot_ms,
-            cached_prefix=self.prefix.memory,
-            cached_tokens_base=cached_base if self.prefix.memory else 0.0,
-            cached_tokens_per_byte=cached_per_byte,
-            bias_ms=self._faded_bias_ms(now_s),
-            error_ms=self.error.value,
-            observations=self.answers,
-        )
-
-    def _begin_from_claim(self) -> None:
+    def begin_from(self, claim: ModelPulse) -> None:
         """Let the node's own claim count as a few samples before our first."""
-        claim, samples = self.pulse, self.settings.prior_samples
+        samples = self.settings.prior_samples
         if not self.prefill.count and claim.prefill_ms_per_token > 0:
             self.prefill = Line(self.settings.samples_memory)
             self.prefill.expect(
@@ -98,11 +72,9 @@ class Speed:
             self.decode = Line(self.settings.samples_memory)
             self.decode.expect(claim.tpot_ms, 0.0, _PRIOR_CONCURRENCY, samples)
 
-    def _prefill(self) -> tuple[float, float]:
-        """Our own line once it has samples; until then the node's claim, which its first samples bend."""
-        if not self.prefill.count:
-            return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
-        return self.prefill.fit()
+    def bias_ms(self, now_s: float) -> float:
+        """The bias, faded to now."""
+        return self.bias.value * self._fade(now_s)
 
     def _learn_bias(self, estimate: Estimate, ttft_ms: float, timings: Timings | None, now_s: float) -> None:
         """Learn what no other term explains, with what is known now of the others.
@@ -117,8 +89,102 @@ class Speed:
         self.bias.add(ttft_ms - estimate.rtt_ms - estimate.wait_ms - prefill_ms)
         self.bias_at_s = now_s
 
-    def _faded_bias_ms(self, now_s: float) -> float:
-        return self.bias.value * self._fade(now_s)
-
     def _fade(self, now_s: float) -> float:
         return exp(-(now_s - self.bias_at_s) / self.settings.bias_memory_s)
+
+
+@dataclass(slots=True)
+class Speed:
+    """One model on one node: what the node says of it, and what our answers taught."""
+
+    settings: FleetSettings
+    pulse: ModelPulse
+    heard_at_s: float
+    owners: Owners | None = None
+    node: int = 0
+    refused_until_s: float = 0.0
+    lore: Lore | None = None
+
+    def hear(self, pulse: ModelPulse, now_s: float) -> None:
+        """Fold in what the node says; a model that left memory took its prefix cache along."""
+        if pulse.state is not ModelState.READY:
+            self.forget_prefix()
+        self.pulse, self.heard_at_s = pulse, now_s
+
+    def expect_load(self, now_s: float) -> bool:
+        """We dispatched to it: if it was not ready, it is loading from now on; whether that is news."""
+        if self.pulse.state not in (ModelState.ON_DISK, ModelState.ABSENT):
+            return False
+        self.pulse = replace(self.pulse, state=ModelState.LOADING)
+        self.heard_at_s = now_s
+        return True
+
+    def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
+        """Fold in one answer and what was predicted of it."""
+        if self.lore is None:
+            memory = PrefixMemory(self.settings.prefix_blocks_max, self.owners, self.node)
+            self.lore = Lore(self.settings, PrefixCache(memory))
+        if outcome.timings is not None:
+            self.lore.begin_from(self.pulse)
+        self.lore.learn(request, estimate, outcome, now_s)
+
+    def forget_prefix(self) -> None:
+        """The node holds no prefix any more."""
+        if self.lore is not None:
+            self.lore.prefix.clear()
+
+    def view(self, concurrency: float, now_s: float) -> ModelView:
+        """The belief as routing reads it, for a request that would be the `concurrency`-th in work."""
+        waiting = self.pulse.state is ModelState.LOADING
+        ready_in_s = max(0.0, self.pulse.ready_in_s - (now_s - self.heard_at_s if waiting else 0.0))
+        base_ms, ms_per_token = self._prefill()
+        tpot_ms, tpot_ms_slope = self._tpot()
+        tpot_ms += tpot_ms_slope * concurrency
+        lore = self.lore
+        if lore is None:
+            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms)
+        cached_base, cached_per_byte = lore.prefix.tokens.fit()
+        return ModelView(
+            state=self.pulse.state,
+            ready_in_s=ready_in_s,
+            prefill_base_ms=base_ms,
+            prefill_ms_per_token=ms_per_token,
+            tpot_ms=tpot_ms,
+            cached_prefix=lore.prefix.memory,
+            cached_tokens_base=cached_base if lore.prefix.memory else 0.0,
+            cached_tokens_per_byte=cached_per_byte,
+            bias_ms=lore.bias_ms(now_s),
+            error_ms=lore.error.value,
+            observations=lore.answers,
+            ttft_peak_ms=lore.ttft_peak.at(now_s),
+            response_ms=lore.response.value,
+            service_ms=lore.service.value,
+        )
+
+    def write(self, table: ModelTable) -> None:
+        """Put the numbers of the belief into their columns."""
+        row = table.row_of(self.node)
+        if row is None:
+            return
+        table.loading[row] = self.pulse.state is ModelState.LOADING
+        table.ready_in_s[row], table.heard_at_s[row] = self.pulse.ready_in_s, self.heard_at_s
+        table.refused_until_s[row] = self.refused_until_s
+        table.prefill_base_ms[row], table.prefill_ms_per_token[row] = self._prefill()
+        table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
+        if (lore := self.lore) is not None:
+            table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
+            table.error_ms[row] = lore.error.value
+            table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
+            table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
+
+    def _prefill(self) -> tuple[float, float]:
+        """Our own line once it has samples; until then the node's claim, which its first samples bend."""
+        if self.lore is None or not self.lore.prefill.count:
+            return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
+        return self.lore.prefill.fit()
+
+    def _tpot(self) -> tuple[float, float]:
+        """(base, slope over concurrency), likewise."""
+        if self.lore is None or not self.lore.decode.count:
+            return self.pulse.tpot_ms, 0.0
+        return self.lore.decode.fit()

@@ -61,7 +61,7 @@ class GatewayMetrics:
         self._node.clear()
         for belief in fleet.beliefs():
             for what, value in (
-                ("rtt_ms", belief.rtt.value_ms),
+                ("rtt_ms", belief.rtt_ms),
                 ("wait_s", belief.wait_s(now_s)),
                 ("age_s", now_s - belief.load_at_s),
                 ("available", float(belief.unavailable(now_s, bus_up=fleet.bus_up) is None)),

@@ -14,7 +14,7 @@ from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.independence import first_independent
-from isochrone.model import Candidate, Decision, FleetView, NodeView, Outcome, OutcomeKind, Request
+from isochrone.model import Candidate, Decision, NodeCard, Outcome, OutcomeKind, Request
 from isochrone.ports import Clock
 from isochrone.relay import Exchange, Headers
 from isochrone.routing import CATALOGUE, Router, route
@@ -96,7 +96,7 @@ class Serve:
         decision = route(view, request, parts.luck, router)
         parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
         try:
-            return await _Course(parts, exchange, request, _Plan(view, decision, router)).run()
+            return await _Course(parts, exchange, request, _Plan(decision, router)).run()
         finally:
             record = parts.records.end(request.id)
             if record is not None:
@@ -124,15 +124,10 @@ def refuse(exchange: Exchange, refusal: Refusal, headers: Headers = ()) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What was believed, what was decided on it, and by whom."""
+    """What was decided, and by whom."""
 
-    view: FleetView
     decision: Decision
     router: Router
-
-    @property
-    def nodes(self) -> dict[str, NodeView]:
-        return {node.node: node for node in self.view.nodes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +150,7 @@ class _Course:
         self._parts, self._exchange, self._request, self._plan = parts, exchange, request, plan
         self._headers: Headers = ((HEADER_DECISION, request.id.encode()),)
         self._failures: list[_Failure] = []
+        self._cards: dict[str, NodeCard] = {}
 
     async def run(self) -> int:
         """Try node after node until one answers or none is left; returns the status told to the client."""
@@ -205,27 +201,35 @@ class _Course:
         if sum(failure.by_engine for failure in self._failures) > 1:
             return None  # two engines failed it: the third would too
         failed = [failure.node for failure in self._failures]
-        domains = {name: node.failure_domains for name, node in self._plan.nodes.items()}
         view = self._parts.membership.fleet.view(self._request.model, self._parts.clock.now_s())
-        view = replace(view, nodes=tuple(node for node in view.nodes if node.node not in failed))
+        view = view.without(frozenset(failed))
         decision = route(view, self._request, self._parts.luck, self._plan.router)
-        self._plan = _Plan(view, decision, self._plan.router)
+        self._plan = _Plan(decision, self._plan.router)
         candidates = {candidate.node: candidate for candidate in decision.candidates}
-        domains |= {name: node.failure_domains for name, node in self._plan.nodes.items()}
-        node = first_independent(list(candidates), failed, lambda name: domains.get(name, ()))
+        node = first_independent(list(candidates), failed, self._failure_domains)
         return candidates[node] if node is not None and self._parts.retries.spend() else None
+
+    def _failure_domains(self, node: str) -> tuple[str, ...]:
+        card = self._cards.get(node) or self._card(node)
+        return card.failure_domains if card is not None else ()
+
+    def _card(self, node: str) -> NodeCard | None:
+        belief = self._parts.membership.fleet.belief(node)
+        return belief.card if belief is not None else None
 
     # -- trying --------------------------------------------------------------------------------------
 
     async def _try(self, candidate: Candidate) -> Attempt:
-        parts, request, node = self._parts, self._request, self._plan.nodes[candidate.node]
-        attempt = Attempt()
-        parts.membership.step(Dispatched(request, node.node, candidate.estimate))
-        where = Route(node.node, node.url, parts.node_headers, self._headers, parts.settings.stall_s_max)
+        parts, request, node = self._parts, self._request, candidate.node
+        card, attempt = self._card(node), Attempt()
+        assert card is not None, "a candidate is known at the instant of its decision"
+        self._cards[node] = card
+        parts.membership.step(Dispatched(request, node, candidate.estimate))
+        where = Route(node, card.url, parts.node_headers, self._headers, parts.settings.stall_s_max)
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
         finally:
-            outcome = self._outcome(node.node, attempt)
+            outcome = self._outcome(node, attempt)
             parts.records.add(outcome)
             parts.metrics.attempted(outcome, candidate.estimate)
             parts.membership.step(Finished(request, outcome))

@@ -1,6 +1,6 @@
 """What a gateway believes of the fleet at the instant of one decision: the input of routing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -107,6 +107,9 @@ class Roll:
     def __getitem__(self, index: int) -> NodeView:
         """The node at `index`, complete."""
         return self._nodes[index]
+
+    def __iter__(self) -> Iterator[NodeView]:
+        return iter(self._nodes)
 
     @cached_property
     def columns(self) -> Columns:

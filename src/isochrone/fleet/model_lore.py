@@ -1,0 +1,53 @@
+"""What is known of one model wherever it runs."""
+
+from dataclasses import dataclass, field
+
+from isochrone.fleet.learn import Line
+from isochrone.fleet.output import OutputLength
+from isochrone.fleet.owners import Owners
+from isochrone.fleet.probes import ProbePool
+from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.tables import ModelTable
+from isochrone.model import Request, Timings
+
+_PRIOR_BYTES_PER_TOKEN = 4.0
+_PRIOR_TEMPLATE_TOKENS = 16.0
+_PRIOR_PROMPT_BYTES = (0.0, 1024.0)
+_TEMPLATE_TOKENS_MAX = 8192
+"""More tokens than a prompt has bytes can only come from the chat template."""
+_OUTPUT_TOKENS_MAX = 131_072
+
+
+@dataclass(slots=True)
+class ModelLore:
+    """How long a model's prompts and answers are, who lists it, who holds which prefix, who was probed."""
+
+    settings: FleetSettings
+    tokens: Line = field(init=False)
+    probes: ProbePool = field(init=False)
+    output: OutputLength = field(default_factory=OutputLength)
+    table: ModelTable = field(default_factory=ModelTable)
+    owners: Owners = field(default_factory=Owners)
+    turn: int = 0
+
+    def __post_init__(self) -> None:
+        self.tokens = Line(self.settings.samples_memory)
+        self.tokens.expect(_PRIOR_TEMPLATE_TOKENS, 1 / _PRIOR_BYTES_PER_TOKEN, _PRIOR_PROMPT_BYTES, 0.5)
+        self.probes = ProbePool(self.settings.probing)
+
+    def learn(self, request: Request, timings: Timings) -> None:
+        """Fold in the lengths of one answer."""
+        if timings.output_tokens > 0:
+            self.output.learn(request.output_tokens_max, timings.output_tokens)
+            if timings.prompt_tokens > 0:
+                self.tokens.add(request.prompt_bytes, timings.prompt_tokens)
+
+
+def plausible(request: Request, timings: Timings) -> bool:
+    """Whether a node's claim can be true of this request: a lie here would mislead us about all nodes."""
+    output_tokens_max = request.output_tokens_max or _OUTPUT_TOKENS_MAX
+    return (
+        timings.prompt_tokens <= request.prompt_bytes + _TEMPLATE_TOKENS_MAX
+        and timings.cached_tokens <= timings.prompt_tokens
+        and timings.output_tokens <= output_tokens_max
+    )

@@ -1,0 +1,203 @@
+"""The fleet as routing looks at it: nodes one by one, or all at once as columns."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from isochrone.fleet.node import NodeBelief
+from isochrone.fleet.owners import Owners
+from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.tables import ModelTable, NodeTable
+from isochrone.model import Bools, Columns, Floats, Hashes, NodeView, PromptBlocks, Roll
+
+
+@dataclass(frozen=True, slots=True)
+class Beliefs:
+    """All that a look at the fleet needs, at one instant.
+
+    Attributes:
+        settings: bounds and time constants.
+        table: numbers of all nodes.
+        node: the belief at a row of `table`.
+        owners: who holds which prompt block of this model.
+        model: the model's name.
+        listing: numbers of the model on each node that lists it.
+        now_s: when.
+        bus_up: whether silence means anything.
+    """
+
+    settings: FleetSettings
+    table: NodeTable
+    node: Callable[[int], NodeBelief]
+    owners: Owners
+    model: str
+    listing: ModelTable
+    now_s: float
+    bus_up: bool
+
+
+class FleetRoll(Roll):
+    """The nodes that list one model; index = row of the model's table."""
+
+    def __init__(self, beliefs: Beliefs) -> None:
+        self._beliefs = beliefs
+
+    def __len__(self) -> int:
+        return self._beliefs.listing.rows
+
+    def __getitem__(self, index: int) -> NodeView:
+        beliefs = self._beliefs
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = int(beliefs.listing.node[index % len(self)])
+        return beliefs.node(row).view(beliefs.model, beliefs.now_s, bus_up=beliefs.bus_up)
+
+    def __iter__(self) -> Iterator[NodeView]:
+        return (self[index] for index in range(len(self)))
+
+    @cached_property
+    def columns(self) -> Columns:
+        return FleetColumns(self._beliefs)
+
+    def available(self, index: int) -> bool:
+        beliefs, table, now_s = self._beliefs, self._beliefs.table, self._beliefs.now_s
+        row = beliefs.listing.node[index]
+        heard = not beliefs.bus_up or now_s - table.heard_at_s[row] <= beliefs.settings.silent_s
+        usable = heard and not table.leaving[row] and now_s >= table.ejected_until_s[row]
+        return bool(usable and now_s >= beliefs.listing.refused_until_s[index])
+
+    def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
+        found = self._beliefs.owners.find(blocks) if blocks.hashes else {}
+        rows = ((self._beliefs.listing.row_of(node), held_bytes) for node, held_bytes in found.items())
+        return {row: held_bytes for row, held_bytes in rows if row is not None}
+
+
+class FleetColumns:
+    """See `Columns`. Each is worked out when asked for."""
+
+    def __init__(self, beliefs: Beliefs) -> None:
+        self._beliefs, listing = beliefs, beliefs.listing
+        self._nodes = listing.node[: listing.rows]
+        self._now_s = beliefs.now_s
+
+    def _of_node(self, column: Floats) -> Floats:
+        return column[self._nodes]
+
+    def _of_model(self, column: Floats) -> Floats:
+        return column[: self._beliefs.listing.rows]
+
+    @cached_property
+    def available(self) -> Bools:
+        beliefs, table, now_s, nodes = self._beliefs, self._beliefs.table, self._now_s, self._nodes
+        usable = ~table.leaving[nodes] & (table.ejected_until_s[nodes] <= now_s)
+        usable &= beliefs.listing.refused_until_s[: len(nodes)] <= now_s
+        if beliefs.bus_up:
+            usable &= now_s - table.heard_at_s[nodes] <= beliefs.settings.silent_s
+        available: Bools = usable
+        return available
+
+    @cached_property
+    def name_hash(self) -> Hashes:
+        return self._beliefs.table.name_hash[self._nodes]
+
+    @cached_property
+    def rtt_ms(self) -> Floats:
+        return self._of_node(self._beliefs.table.rtt_ms)
+
+    @cached_property
+    def age_s(self) -> Floats:
+        return self._now_s - self._of_node(self._beliefs.table.load_at_s)
+
+    @cached_property
+    def slots(self) -> Floats:
+        return self._of_node(self._beliefs.table.slots)
+
+    @cached_property
+    def running(self) -> Floats:
+        return self._of_node(self._beliefs.table.running)
+
+    @cached_property
+    def queued(self) -> Floats:
+        return self._of_node(self._beliefs.table.queued)
+
+    @cached_property
+    def kv_used(self) -> Floats:
+        return self._of_node(self._beliefs.table.kv_used)
+
+    @cached_property
+    def reported_wait_s(self) -> Floats:
+        return self._of_node(self._beliefs.table.wait_s)
+
+    @cached_property
+    def wait_s(self) -> Floats:
+        table = self._beliefs.table
+        own_flow_age_s = self._now_s - self._of_node(table.own_flow_at_s)
+        own_flow = self._of_node(table.own_flow) * np.exp(
+            -own_flow_age_s / self._beliefs.settings.flow_memory_s
+        )
+        others = np.maximum(0.0, self._of_node(table.inflow) - own_flow)
+        drain = np.maximum(0.0, 1.0 - others / self.slots)
+        free = np.maximum(0.0, self.slots - self.running - self.queued)
+        begun = np.where(free > 0, self._of_node(table.backlog_s) / self.slots, self.reported_wait_s)
+        left = begun + self._of_node(table.own_unseen_s) / self.slots - self.age_s * drain
+        waits = np.where(self._of_node(table.own_unseen) < free, 0.0, np.maximum(0.0, left))
+        return np.asarray(waits)
+
+    @cached_property
+    def own_in_flight(self) -> Floats:
+        return self._of_node(self._beliefs.table.own_in_flight)
+
+    @cached_property
+    def ready_in_s(self) -> Floats:
+        listing = self._beliefs.listing
+        ready_in_s = self._of_model(listing.ready_in_s)
+        loading = listing.loading[: listing.rows]
+        if loading.any():
+            elapsed_s = np.where(loading, self._now_s - self._of_model(listing.heard_at_s), 0.0)
+            return np.asarray(np.maximum(0.0, ready_in_s - elapsed_s))
+        return ready_in_s
+
+    @cached_property
+    def prefill_base_ms(self) -> Floats:
+        return self._of_model(self._beliefs.listing.prefill_base_ms)
+
+    @cached_property
+    def prefill_ms_per_token(self) -> Floats:
+        return self._of_model(self._beliefs.listing.prefill_ms_per_token)
+
+    @cached_property
+    def tpot_ms(self) -> Floats:
+        listing = self._beliefs.listing
+        slope = self._of_model(listing.tpot_ms_slope)
+        if slope.any():
+            return self._of_model(listing.tpot_ms_base) + slope * np.minimum(self.slots, self.running + 1)
+        return self._of_model(listing.tpot_ms_base)
+
+    @cached_property
+    def bias_ms(self) -> Floats:
+        listing, settings = self._beliefs.listing, self._beliefs.settings
+        bias_ms = self._of_model(listing.bias_ms)
+        if not bias_ms.any():
+            return bias_ms
+        age_s = self._now_s - self._of_model(listing.bias_at_s)
+        return np.asarray(bias_ms * np.exp(-age_s / settings.bias_memory_s))
+
+    @cached_property
+    def error_ms(self) -> Floats:
+        return self._of_model(self._beliefs.listing.error_ms)
+
+    @cached_property
+    def ttft_peak_ms(self) -> Floats:
+        listing, settings = self._beliefs.listing, self._beliefs.settings
+        age_s = self._now_s - self._of_model(listing.ttft_peak_at_s)
+        return np.asarray(self._of_model(listing.ttft_peak_ms) * np.exp(-age_s / settings.peak_memory_s))
+
+    @cached_property
+    def response_ms(self) -> Floats:
+        return self._of_model(self._beliefs.listing.response_ms)
+
+    @cached_property
+    def service_ms(self) -> Floats:
+        return self._of_model(self._beliefs.listing.service_ms)

@@ -1,0 +1,177 @@
+"""Beliefs as columns: the numbers of all nodes side by side, so that one pass looks at ten thousand of them.
+
+These arrays are where a belief's numbers are kept, not a copy of them. A node has one row in `NodeTable` while
+it is known; a model has a `ModelTable` with one row for each node that lists it.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from isochrone.model import Bools, Floats, Hashes, Indices
+
+_ROWS_MIN = 16
+
+
+class Table:
+    """Columns that grow together. A subclass names them, each with the value of a row never written."""
+
+    fills: ClassVar[dict[str, tuple[str, float]]]
+
+    def __init__(self) -> None:
+        self.rows = 0
+        for name, (dtype, fill) in self.fills.items():
+            setattr(self, name, np.full(_ROWS_MIN, fill, dtype))
+
+    def add_row(self) -> int:
+        """A fresh row at the end; returns its index."""
+        row, self.rows = self.rows, self.rows + 1
+        for name, (dtype, fill) in self.fills.items():
+            column = getattr(self, name)
+            if row >= len(column):
+                column = np.concatenate((column, np.full(len(column), fill, dtype)))
+                setattr(self, name, column)
+            column[row] = fill
+        return row
+
+    def reset(self, row: int) -> None:
+        """Make the row as if never written."""
+        for name, (_dtype, fill) in self.fills.items():
+            getattr(self, name)[row] = fill
+
+    def copy_row(self, source: int, target: int) -> None:
+        """Write one row over another."""
+        for name in self.fills:
+            column = getattr(self, name)
+            column[target] = column[source]
+
+
+class NodeTable(Table):
+    """What is believed of every node, whatever the model.
+
+    `own_*` is our own work there: requests in flight; those of them that its last report can't know of, and
+    their seconds of service; and the flow of our work in slot-seconds a second, as it was at `own_flow_at_s`.
+    """
+
+    fills: ClassVar[dict[str, tuple[str, float]]] = {
+        "known": ("?", 0),
+        "leaving": ("?", 0),
+        "silent": ("?", 0),
+        "epoch": ("i8", -1),
+        "seq": ("i8", -1),
+        "name_hash": ("u8", 0),
+        "heard_at_s": ("f8", 0.0),
+        "load_at_s": ("f8", 0.0),
+        "slots": ("f8", 1.0),
+        "running": ("f8", 0.0),
+        "queued": ("f8", 0.0),
+        "wait_s": ("f8", 0.0),
+        "backlog_s": ("f8", 0.0),
+        "inflow": ("f8", 0.0),
+        "kv_used": ("f8", 0.0),
+        "rtt_ms": ("f8", 0.0),
+        "ejected_until_s": ("f8", 0.0),
+        "own_in_flight": ("f8", 0.0),
+        "own_unseen": ("f8", 0.0),
+        "own_unseen_s": ("f8", 0.0),
+        "own_flow": ("f8", 0.0),
+        "own_flow_at_s": ("f8", 0.0),
+    }
+    known: Bools
+    leaving: Bools
+    silent: Bools
+    epoch: Indices
+    seq: Indices
+    name_hash: Hashes
+    heard_at_s: Floats
+    load_at_s: Floats
+    slots: Floats
+    running: Floats
+    queued: Floats
+    wait_s: Floats
+    backlog_s: Floats
+    inflow: Floats
+    kv_used: Floats
+    rtt_ms: Floats
+    ejected_until_s: Floats
+    own_in_flight: Floats
+    own_unseen: Floats
+    own_unseen_s: Floats
+    own_flow: Floats
+    own_flow_at_s: Floats
+
+
+class ModelTable(Table):
+    """What is believed of one model on every node that lists it.
+
+    Attributes:
+        node: the row of the node in the `NodeTable`.
+        tpot_ms_base: time per output token, at concurrency 0 of the learned line.
+        tpot_ms_slope: more of it for each sequence at work.
+    """
+
+    fills: ClassVar[dict[str, tuple[str, float]]] = {
+        "node": ("i8", 0),
+        "loading": ("?", 0),
+        "ready_in_s": ("f8", 0.0),
+        "heard_at_s": ("f8", 0.0),
+        "refused_until_s": ("f8", 0.0),
+        "prefill_base_ms": ("f8", 0.0),
+        "prefill_ms_per_token": ("f8", 0.0),
+        "tpot_ms_base": ("f8", 0.0),
+        "tpot_ms_slope": ("f8", 0.0),
+        "bias_ms": ("f8", 0.0),
+        "bias_at_s": ("f8", 0.0),
+        "error_ms": ("f8", 0.0),
+        "ttft_peak_ms": ("f8", 0.0),
+        "ttft_peak_at_s": ("f8", 0.0),
+        "response_ms": ("f8", 0.0),
+        "service_ms": ("f8", 0.0),
+    }
+    node: Indices
+    loading: Bools
+    ready_in_s: Floats
+    heard_at_s: Floats
+    refused_until_s: Floats
+    prefill_base_ms: Floats
+    prefill_ms_per_token: Floats
+    tpot_ms_base: Floats
+    tpot_ms_slope: Floats
+    bias_ms: Floats
+    bias_at_s: Floats
+    error_ms: Floats
+    ttft_peak_ms: Floats
+    ttft_peak_at_s: Floats
+    response_ms: Floats
+    service_ms: Floats
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._row_of: dict[int, int] = {}
+
+    def list_node(self, node: int) -> int:
+        """The row of the node, a fresh one when it did not list the model before."""
+        row = self._row_of.get(node)
+        if row is None:
+            row = self._row_of[node] = self.add_row()
+            self.node[row] = node
+        return row
+
+    def drop_node(self, node: int) -> None:
+        """The node lists the model no more: the last row takes its place."""
+        row = self._row_of.pop(node, None)
+        if row is None:
+            return
+        self.rows -= 1
+        if row != self.rows:
+            self.copy_row(self.rows, row)
+            self._row_of[int(self.node[row])] = row
+
+    def row_of(self, node: int) -> int | None:
+        """The row of a node, None when it does not list the model."""
+        return self._row_of.get(node)
+
+    def nodes(self) -> Iterator[int]:
+        """The rows in the `NodeTable` of all nodes that list the model, in order."""
+        return (int(node) for node in self.node[: self.rows])
