@@ -9,7 +9,7 @@ from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_
 from isochrone.routing.choice import RANKED_MAX
 from isochrone.routing.estimate import EstimateWeights, estimate
 from isochrone.routing.luck import Luck
-from isochrone.routing.route import Router, route
+from isochrone.routing.route import Router, draw_probes, route
 
 __all__ = [
     "CATALOGUE",
@@ -19,6 +19,7 @@ __all__ = [
     "Luck",
     "Policy",
     "Router",
+    "draw_probes",
     "estimate",
     "find_policy",
     "route",

@@ -51,6 +51,14 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
     )
 
 
+def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:
+    """Whom to probe after a decision: `per_request` nodes on average, drawn at random, each once."""
+    count = int(per_request) + (luck.random() < per_request % 1.0)
+    nodes = view.nodes
+    drawn = {luck.randrange(len(nodes)): None for _ in range(count)} if len(nodes) else {}
+    return [nodes[index].node for index in drawn if nodes.available(index)]
+
+
 def _exclusions(view: FleetView) -> tuple[Exclusion, ...]:
     left_out = np.flatnonzero(~view.nodes.columns.available)[:_EXCLUSIONS_MAX]
     nodes = [view.nodes[int(index)] for index in left_out]

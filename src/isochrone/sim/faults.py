@@ -1,0 +1,120 @@
+"""What goes wrong in a world, and when."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from isochrone.ports import SettingError
+from isochrone.sim.scenario import Fault
+
+if TYPE_CHECKING:
+    from isochrone.sim.world import World
+
+
+class Faults:
+    """Puts a scenario's faults on the agenda, each with its end."""
+
+    def __init__(self, world: "World", luck: random.Random) -> None:
+        self._world, self._luck = world, luck
+
+    def schedule(self, faults: Sequence[Fault]) -> None:
+        """Note begin and end of each. Raises SettingError for one that names a node that is not there."""
+        kinds: dict[str, Callable[[Fault], tuple[Callable[[float], None], Callable[[float], None]]]] = {
+            "node_loss": self._node_loss,
+            "region_loss": self._region_loss,
+            "slow_node": self._slow_node,
+            "sinkhole": self._sinkhole,
+            "partition": self._partition,
+            "gateway_crash": self._gateway_crash,
+        }
+        for fault in faults:
+            begin, end = kinds[fault.kind](fault)
+            agenda = self._world.agenda
+            agenda.note(fault.at_s, lambda now_s, _subject, act=begin: act(now_s), None)
+            agenda.note(fault.at_s + fault.duration_s, lambda now_s, _subject, act=end: act(now_s), None)
+
+    def _nodes(self, fault: Fault) -> list[int]:
+        """The named nodes, or a share of all drawn by lot."""
+        yard = self._world.yard
+        for name in fault.nodes:
+            if name not in yard.index:
+                raise SettingError(f"faults: {fault.kind} names node {name!r}, which is not there.")
+        if fault.nodes:
+            return [yard.index[name] for name in fault.nodes]
+        if fault.regions:
+            return self._world.nodes_in(fault.regions)
+        count = max(1, round(fault.share * len(yard.nodes)))
+        return sorted(self._luck.sample(range(len(yard.nodes)), count))
+
+    def _power(self, nodes: Sequence[int]) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        yard = self._world.yard
+
+        def begin(now_s: float) -> None:
+            for node in nodes:
+                yard.fail(node, now_s)
+
+        def end(now_s: float) -> None:
+            for node in nodes:
+                yard.revive(node, now_s)
+
+        return begin, end
+
+    def _node_loss(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        return self._power(self._nodes(fault))
+
+    def _region_loss(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        nodes = self._world.nodes_in(fault.regions)
+        if not nodes:
+            raise SettingError(f"faults: region_loss names {', '.join(fault.regions)}, where no node stands.")
+        return self._power(nodes)
+
+    def _slow_node(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        nodes, yard = self._nodes(fault), self._world.yard
+
+        def begin(now_s: float) -> None:
+            for node in nodes:
+                yard.set_speed(node, 1.0 / fault.factor, now_s)
+
+        def end(now_s: float) -> None:
+            for node in nodes:
+                yard.set_speed(node, 1.0, now_s)
+
+        return begin, end
+
+    def _sinkhole(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        nodes, yard = self._nodes(fault), self._world.yard
+
+        def begin(_now_s: float) -> None:
+            for node in nodes:
+                yard.sinkhole_ms[node] = fault.error_ms
+
+        def end(_now_s: float) -> None:
+            for node in nodes:
+                yard.sinkhole_ms[node] = None
+
+        return begin, end
+
+    def _partition(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        network = self._world.network
+        return (
+            lambda _now_s: network.partition(fault.regions, cut=True),
+            lambda _now_s: network.partition(fault.regions, cut=False),
+        )
+
+    def _gateway_crash(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+        world = self._world
+        for index in fault.gateways:
+            if index >= len(world.gateways):
+                raise SettingError(f"faults: gateway_crash names gateway {index}, which is not there.")
+
+        def begin(now_s: float) -> None:
+            for index in fault.gateways:
+                world.gateways[index].crash(now_s)
+                world.pulses.forget(index)
+
+        def end(now_s: float) -> None:
+            for index in fault.gateways:
+                world.gateways[index].alive = True
+                world.pulses.introduce(world.gateways[index], now_s)
+
+        return begin, end

@@ -1,0 +1,297 @@
+"""A simulated gateway: the live gateway's beliefs, decisions and retries, with messages instead of sockets.
+
+What `isochrone.gateway.serve` does with coroutines happens here message by message: the same `Fleet`, the
+same `route`, the same retry budget and the same rules for the next attempt and for blame.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isochrone.fleet import (
+    Blamed,
+    Dispatched,
+    Event,
+    Finished,
+    Fleet,
+    FleetSettings,
+    IdleAnnounced,
+    LoadReported,
+    NodeForgotten,
+    NodeSilent,
+    ProbeAnswered,
+    Tick,
+)
+from isochrone.gateway.retries import RetryBudget
+from isochrone.independence import first_independent
+from isochrone.model import Candidate, Decision, FleetView, Outcome, OutcomeKind, Request, Timings
+from isochrone.routing import Router, draw_probes, route
+from isochrone.sim.flight import Flight, Message
+from isochrone.sim.spec import BYTES_PER_TOKEN, Job
+
+_RETRIES_PER_REQUEST = 0.2
+_RETRIES_SAVED_MAX = 100.0
+_REFUSED = 503
+
+Decide = Callable[[FleetView, Flight, float], Decision]
+"""How a decision comes about: `route`, or a reference that sees what no gateway can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a gateway can do to the world.
+
+    Attributes:
+        send: put the attempt under way on its way to its node.
+        cancel: tell a node that nobody waits for a request any more.
+        probe: ask a node for its load, for a model.
+        first_token: the client is to see its first token.
+        end: the request ended: (flight, kind, now_s, timings).
+        cut_off: whether nothing comes from the flight's node any more.
+        forgotten: the fleet dropped a node.
+    """
+
+    send: Callable[[Flight, float], None]
+    cancel: Callable[[Flight, float], None]
+    probe: Callable[[int, str, str, float], None]
+    first_token: Callable[[Flight, float], None]
+    end: Callable[[Flight, str, float, Timings | None], None]
+    cut_off: Callable[[Flight], bool]
+    forgotten: Callable[[int, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayPlan:
+    """How a gateway is set up.
+
+    Attributes:
+        router: how it decides.
+        settings: of its beliefs.
+        rtt_prior: what it knows of distances before it measured any.
+        timeout_s: when it gives a request up.
+        attempts_max: nodes tried for one request.
+    """
+
+    router: Router
+    settings: FleetSettings
+    rtt_prior: Callable[[str], float | None]
+    timeout_s: float
+    attempts_max: int
+
+
+class SimGateway:
+    """One gateway.
+
+    Attributes:
+        index: its number.
+        alive: whether it is up.
+        fleet: its beliefs.
+        retries, probes, dispatched: counts.
+    """
+
+    def __init__(
+        self, index: int, plan: GatewayPlan, outside: Outside, luck: random.Random, decide: Decide | None = None
+    ) -> None:
+        self.index, self.alive = index, True
+        self._plan, self._outside, self._luck = plan, outside, luck
+        self._decide = decide or self._route
+        self.fleet = Fleet(plan.settings, plan.rtt_prior)
+        self._budget = RetryBudget(_RETRIES_PER_REQUEST, _RETRIES_SAVED_MAX)
+        self._by_node: dict[str, dict[int, Flight]] = {}
+        self._deadlines: deque[Flight] = deque()
+        self._probing = plan.router.policy.probing.per_request
+        self.retries = self.probes = self.dispatched = 0
+
+    # -- requests ------------------------------------------------------------------------------------
+
+    def admit(self, job: Job, now_s: float) -> Flight:
+        """A request arrived at the gateway."""
+        request = Request(
+            id=str(job.id),
+            model=job.model,
+            prompt_bytes=job.prompt_tokens * BYTES_PER_TOKEN,
+            blocks=job.blocks,
+            output_tokens_max=job.output_tokens_max,
+            stream=True,
+            deadline_s=now_s + self._plan.timeout_s,
+        )
+        return Flight(job, request, self.index, admitted_s=now_s, deadline_s=request.deadline_s)
+
+    def serve(self, flight: Flight, now_s: float) -> None:
+        """Decide for the first time, and try."""
+        self._deadlines.append(flight)
+        self._budget.earn()
+        view = self.fleet.view(flight.request.model, now_s)
+        decision = self._decide(view, flight, now_s)
+        flight.first_decision = decision
+        candidate = decision.chosen
+        left_ms = (flight.deadline_s - now_s) * 1e3
+        if candidate is None or min(c.estimate.ttft_ms for c in decision.candidates) > left_ms:
+            flight.decision = None if candidate is None else decision
+            return self._end(flight, "refused", now_s)
+        return self._try(flight, decision, candidate, now_s)
+
+    def _route(self, view: FleetView, flight: Flight, now_s: float) -> Decision:
+        del now_s
+        return route(view, flight.request, self._luck, self._plan.router)
+
+    def _try(self, flight: Flight, decision: Decision, candidate: Candidate, now_s: float) -> None:
+        belief = self.fleet.belief(candidate.node)
+        assert belief is not None, "a candidate is known at the instant of its decision"
+        flight.decision, flight.sent_s, flight.head_s = decision, now_s, None
+        flight.attempt += 1
+        flight.node_name = candidate.node
+        flight.age_s, flight.rtt_ms = now_s - belief.load_at_s, belief.rtt_ms
+        self.dispatched += 1
+        self._by_node.setdefault(candidate.node, {})[flight.job.id] = flight
+        self.step(Dispatched(flight.request, candidate.node, candidate.estimate), now_s)
+        self._outside.send(flight, now_s)
+        if self._probing:
+            view = self.fleet.view(flight.request.model, now_s)
+            for node in draw_probes(view, self._luck, self._probing):
+                self.probes += 1
+                self._outside.probe(self.index, node, flight.request.model, now_s)
+
+    def _try_next(self, flight: Flight, now_s: float) -> None:
+        """After a failure: the best by then, in another failure domain if any; or the end."""
+        if len(flight.failed) >= self._plan.attempts_max or len(flight.failed_by_engine) > 1:
+            return self._end(flight, "failed", now_s)
+        view = self.fleet.view(flight.request.model, now_s).without(frozenset(flight.failed))
+        decision = self._decide(view, flight, now_s)
+        candidates = {candidate.node: candidate for candidate in decision.candidates}
+        node = first_independent(list(candidates), flight.failed, self._failure_domains)
+        if node is None or not self._budget.spend():
+            return self._end(flight, "failed", now_s)
+        self.retries += 1
+        return self._try(flight, decision, candidates[node], now_s)
+
+    def _failure_domains(self, node: str) -> tuple[str, ...]:
+        belief = self.fleet.belief(node)
+        return belief.card.failure_domains if belief is not None else ()
+
+    # -- what comes back -----------------------------------------------------------------------------
+
+    def head(self, now_s: float, message: Message) -> None:
+        """The first token is here."""
+        flight = message.flight
+        if message.stale or not self.alive:
+            return
+        if message.load is not None:
+            self.step(LoadReported(flight.node_name, message.load), now_s)
+        flight.head_s = now_s
+        self._outside.first_token(flight, now_s)
+
+    def tail(self, now_s: float, message: Message) -> None:
+        """The answer is complete."""
+        flight = message.flight
+        if message.stale or not self.alive:
+            return
+        if message.load is not None:
+            self.step(LoadReported(flight.node_name, message.load), now_s)
+        self._finish(flight, OutcomeKind.ANSWERED, 200, now_s, message.timings)
+        for node in flight.failed_by_engine:
+            self.step(Blamed(node, "failed what another answered"), now_s)
+        self._end(flight, "answered", now_s, message.timings)
+
+    def failure(self, now_s: float, message: Message) -> None:
+        """The node refused, answered with an error, or the connection was lost."""
+        flight = message.flight
+        if message.stale or not self.alive:
+            return
+        if message.load is not None:
+            self.step(LoadReported(flight.node_name, message.load), now_s)
+        kind = OutcomeKind.REFUSED if message.status == _REFUSED else OutcomeKind.FAILED
+        self._failed(flight, kind, message.status, now_s)
+
+    def _failed(self, flight: Flight, kind: OutcomeKind, status: int, now_s: float) -> None:
+        self._finish(flight, kind, status, now_s)
+        if flight.head_s is not None:
+            return self._end(flight, "lost", now_s)
+        flight.failed.append(flight.node_name)
+        if kind is OutcomeKind.FAILED and status:
+            flight.failed_by_engine.append(flight.node_name)
+        return self._try_next(flight, now_s)
+
+    def probed(self, now_s: float, answer: ProbeAnswered) -> None:
+        """A probe came back."""
+        if self.alive:
+            self.step(answer, now_s)
+
+    def idle(self, now_s: float, node: str) -> None:
+        """A node told that it became idle."""
+        if self.alive:
+            self.step(IdleAnnounced(node), now_s)
+
+    # -- time ----------------------------------------------------------------------------------------
+
+    def tick(self, now_s: float) -> None:
+        """Once a second: silence, and deadlines."""
+        self.step(Tick(), now_s)
+        while self._deadlines and (self._deadlines[0].done or self._deadlines[0].deadline_s <= now_s):
+            flight = self._deadlines.popleft()
+            if not flight.done:
+                self._outside.cancel(flight, now_s)
+                self._finish(flight, OutcomeKind.TIMED_OUT, 0, now_s)
+                self._end(flight, "timed_out", now_s)
+
+    def crash(self, now_s: float) -> None:
+        """All requests are lost, and all that was believed."""
+        self.alive = False
+        for flight in list(self._deadlines):
+            if not flight.done:
+                self._outside.cancel(flight, now_s)
+                self._end(flight, "lost", now_s)
+        self._deadlines.clear()
+        self._by_node.clear()
+        self.fleet = Fleet(self._plan.settings, self._plan.rtt_prior)
+
+    def give_up_all(self, now_s: float) -> None:
+        """The end of the world: what is still under way stays unanswered."""
+        for flight in list(self._deadlines):
+            if not flight.done:
+                self._end(flight, "timed_out", now_s)
+
+    def step(self, event: Event, now_s: float) -> None:
+        """Fold an event in, and do what comes of it."""
+        for effect in self.fleet.step(event, now_s):
+            if isinstance(effect, NodeSilent):
+                self._fell_silent(effect.node, now_s)
+            elif isinstance(effect, NodeForgotten):
+                self._outside.forgotten(self.index, effect.node)
+
+    def _fell_silent(self, node: str, now_s: float) -> None:
+        """Before the first token another node can still answer; after it the stream is the better witness."""
+        for flight in list(self._by_node.get(node, {}).values()):
+            if flight.head_s is not None and not self._outside.cut_off(flight):
+                continue
+            self._outside.cancel(flight, now_s)
+            self._failed(flight, OutcomeKind.SILENT, 0, now_s)
+
+    # -- the end -------------------------------------------------------------------------------------
+
+    def _finish(
+        self, flight: Flight, kind: OutcomeKind, status: int, now_s: float, timings: Timings | None = None
+    ) -> None:
+        """One attempt ended."""
+        self._by_node.get(flight.node_name, {}).pop(flight.job.id, None)
+        ttft_ms = None if flight.head_s is None else (flight.head_s - flight.sent_s) * 1e3
+        outcome = Outcome(
+            request_id=flight.request.id,
+            node=flight.node_name,
+            kind=kind,
+            status=status,
+            ttft_ms=ttft_ms,
+            total_ms=(now_s - flight.sent_s) * 1e3,
+            timings=timings,
+        )
+        self.step(Finished(flight.request, outcome), now_s)
+
+    def _end(self, flight: Flight, kind: str, now_s: float, timings: Timings | None = None) -> None:
+        flight.done = True
+        self._outside.end(flight, kind, now_s, timings)
+
+    @property
+    def open_flights(self) -> int:
+        """Requests under way."""
+        return sum(not flight.done for flight in self._deadlines)

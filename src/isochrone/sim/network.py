@@ -1,0 +1,77 @@
+"""Ways between places: how long a message takes, and whether it arrives at all."""
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from isochrone.model import Bools, Floats
+
+OneWay = Callable[[str, str], float]
+"""Milliseconds from one region to another; the way back may take longer."""
+
+
+class Network:
+    """Delays between gateways, nodes and clients, with jitter that only ever adds; cuts between regions.
+
+    Attributes:
+        out_s: for each gateway, seconds to each node; shape (gateways, nodes).
+        back_s: the ways back.
+    """
+
+    def __init__(
+        self,
+        one_way_ms: OneWay,
+        gateway_regions: Sequence[str],
+        node_regions: Sequence[str],
+        *,
+        jitter: float,
+        luck: random.Random,
+    ) -> None:
+        self._one_way_ms, self._jitter, self._luck = one_way_ms, jitter, luck
+        self._gateway_regions, self._node_regions = list(gateway_regions), list(node_regions)
+        regions = sorted(set(node_regions))
+        place = {region: at for at, region in enumerate(regions)}
+        where = np.array([place[region] for region in node_regions])
+        out_ms = np.array([[one_way_ms(g, region) for region in regions] for g in gateway_regions])
+        back_ms = np.array([[one_way_ms(region, g) for region in regions] for g in gateway_regions])
+        self.out_s: Floats = out_ms[:, where] / 1e3
+        self.back_s: Floats = back_ms[:, where] / 1e3
+        self.cut: Bools = np.zeros(self.out_s.shape, np.bool_)
+
+    def out(self, gateway: int, node: int) -> float:
+        """Seconds that one message to the node takes."""
+        return self._with_jitter(float(self.out_s[gateway, node]))
+
+    def back(self, gateway: int, node: int) -> float:
+        """Seconds that one message from the node takes."""
+        return self._with_jitter(float(self.back_s[gateway, node]))
+
+    def client_s(self, region: str, gateway: int) -> float:
+        """Seconds from a client to the gateway."""
+        return self._one_way_ms(region, self._gateway_regions[gateway]) / 1e3
+
+    def to_client_s(self, gateway: int, region: str) -> float:
+        """Seconds back to the client."""
+        return self._one_way_ms(self._gateway_regions[gateway], region) / 1e3
+
+    def rtt_ms(self, gateway: int, region: str) -> float:
+        """The round trip that the region table promises."""
+        home = self._gateway_regions[gateway]
+        return self._one_way_ms(home, region) + self._one_way_ms(region, home)
+
+    def nearest_gateways(self, region: str) -> list[int]:
+        """All gateways, the nearest to clients in `region` first."""
+        return sorted(range(len(self._gateway_regions)), key=lambda gateway: self.client_s(region, gateway))
+
+    def partition(self, regions: Sequence[str], *, cut: bool) -> None:
+        """Cut the given regions off from all others, or join them again."""
+        inside = set(regions)
+        gateways = np.array([region in inside for region in self._gateway_regions])
+        nodes = np.array([region in inside for region in self._node_regions])
+        self.cut[gateways[:, None] ^ nodes[None, :]] = cut
+
+    def _with_jitter(self, delay_s: float) -> float:
+        if not self._jitter:
+            return delay_s
+        return delay_s * (1.0 + self._jitter * self._luck.expovariate(1.0))

@@ -1,0 +1,160 @@
+"""The bus: pulses that every gateway hears, late, out of order, or not at all."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from isochrone.fleet import CardReceived, LoadReported, LoadsReceived, PulseReceived
+from isochrone.model import Floats, Indices, Load
+from isochrone.sim.agenda import Agenda
+from isochrone.sim.gateway import SimGateway
+from isochrone.sim.network import Network
+from isochrone.sim.scenario import BusSettings
+from isochrone.sim.yard import LOAD_FIELDS, Yard
+
+_LATE_S_MAX = 30.0
+"""No message is later than this."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Pulses that reach one gateway in one tick: which nodes, their numbers, what they told."""
+
+    gateway: int
+    nodes: Indices
+    seq: int
+    told: dict[str, Floats]
+
+
+class Pulses:
+    """Each node speaks every `pulse_s`, each at its own phase; time is cut into ticks of `tick_s`.
+
+    A pulse is folded in at the end of the tick in which it arrives, so news is never fresher than it would
+    be. Most pulses go in as columns; one from a node whose models changed since this gateway last heard goes
+    in whole.
+
+    Attributes:
+        delivered: pulses that reached a gateway.
+    """
+
+    def __init__(
+        self,
+        settings: BusSettings,
+        agenda: Agenda,
+        yard: Yard,
+        network: Network,
+        gateways: Sequence[SimGateway],
+        luck: np.random.Generator,
+    ) -> None:
+        self._settings, self._agenda, self._luck = settings, agenda, luck
+        self._yard, self._network, self._gateways = yard, network, gateways
+        nodes = len(yard.nodes)
+        self._phases = max(1, round(settings.pulse_s / settings.tick_s))
+        order = luck.permutation(nodes)
+        self._speakers = [np.sort(order[phase :: self._phases]) for phase in range(self._phases)]
+        ticks_max = math.ceil((_LATE_S_MAX + float(network.back_s.max()) * 10) / settings.tick_s) + 2
+        self._ring: list[list[_Batch]] = [[] for _ in range(ticks_max)]
+        self._tick = 0
+        self._told = np.full((len(gateways), nodes), -1, np.int64)
+        self._rows = np.zeros((len(gateways), nodes), np.intp)
+        self.delivered = 0
+
+    def start(self, now_s: float) -> None:
+        """Every gateway knows every node; from now on only pulses and responses tell more."""
+        for gateway in self._gateways:
+            self.introduce(gateway, now_s)
+        if self._settings.exact_loads:
+            self._yard.changed.append(self._tell_all)
+        else:
+            self._agenda.note(now_s + self._settings.tick_s, self._on_tick, None)
+
+    def introduce(self, gateway: SimGateway, now_s: float) -> None:
+        """Tell one gateway of all nodes that are alive, cards and all."""
+        for index in np.flatnonzero(self._yard.alive):
+            self._tell(gateway, int(index), self._tick, self._yard.load(index, now_s), now_s)
+
+    def _tell_all(self, index: int, now_s: float) -> None:
+        """Without staleness: whatever changes on a node, all gateways know at once."""
+        if not self._yard.alive[index]:
+            return
+        load = self._yard.load(index, now_s)
+        for gateway in self._gateways:
+            if self._told[gateway.index, index] == self._yard.versions[index]:
+                gateway.step(LoadReported(self._yard.names[index], load), now_s)
+            else:
+                self._tick += 1
+                self._tell(gateway, index, self._tick, load, now_s)
+
+    def forget(self, gateway: int, node: int | None = None) -> None:
+        """The gateway forgot that node, or began anew and knows nobody."""
+        self._told[gateway, slice(None) if node is None else node] = -1
+
+    # -- ticks ---------------------------------------------------------------------------------------
+
+    def _on_tick(self, now_s: float, _subject: object) -> None:
+        self._tick += 1
+        slot = self._tick % len(self._ring)
+        batches, self._ring[slot] = self._ring[slot], []
+        for batch in batches:
+            self._deliver(batch, now_s)
+        self._speak(self._speakers[self._tick % self._phases], now_s)
+        self._agenda.note(now_s + self._settings.tick_s, self._on_tick, None)
+
+    def _speak(self, speakers: Indices, now_s: float) -> None:
+        speakers = speakers[self._yard.alive[speakers]]
+        if not len(speakers):
+            return
+        told, settings = self._yard.loads(speakers, now_s), self._settings
+        for gateway in self._gateways:
+            if not gateway.alive:
+                continue
+            delay_s = self._network.back_s[gateway.index, speakers]
+            delay_s = delay_s * (1.0 + settings.jitter * self._luck.exponential(1.0, len(speakers)))
+            late = self._luck.random(len(speakers)) < settings.late
+            if late.any():
+                delay_s[late] += np.minimum(_LATE_S_MAX, self._luck.exponential(settings.late_s, late.sum()))
+            arrives = ~self._network.cut[gateway.index, speakers]
+            if settings.loss:
+                arrives &= self._luck.random(len(speakers)) >= settings.loss
+            ticks = np.maximum(1, np.ceil(delay_s / settings.tick_s)).astype(np.intp)
+            ticks[~arrives] = 0
+            for after in np.unique(ticks):
+                if after:
+                    chosen = ticks == after
+                    part = {name: told[name][chosen] for name in LOAD_FIELDS}
+                    batch = _Batch(gateway.index, speakers[chosen], self._tick, part)
+                    self._ring[(self._tick + int(after)) % len(self._ring)].append(batch)
+
+    def _deliver(self, batch: _Batch, now_s: float) -> None:
+        gateway = self._gateways[batch.gateway]
+        if not gateway.alive:
+            return
+        self.delivered += len(batch.nodes)
+        rows = self._rows[batch.gateway, batch.nodes]
+        plain = self._told[batch.gateway, batch.nodes] == self._yard.versions[batch.nodes]
+        for at in np.flatnonzero(~plain):
+            index = int(batch.nodes[at])
+            if self._yard.alive[index]:
+                load = Load(*(_number(name, batch.told[name][at]) for name in LOAD_FIELDS))
+                self._tell(gateway, index, batch.seq, load, now_s)
+        if plain.any():
+            columns = {name: column[plain] for name, column in batch.told.items()}
+            seq = np.full(int(plain.sum()), batch.seq)
+            gateway.step(LoadsReceived(rows=rows[plain], seq=seq, **columns), now_s)
+
+    def _tell(self, gateway: SimGateway, index: int, seq: int, load: Load, now_s: float) -> None:
+        """A whole pulse, models and all; with the card for a gateway that does not know the node."""
+        name = self._yard.names[index]
+        gateway.step(PulseReceived(self._yard.pulse(index, seq, load, now_s)), now_s)
+        if gateway.fleet.belief(name) is None:
+            gateway.step(CardReceived(self._yard.card(index), "card"), now_s)
+        row = gateway.fleet.row_of(name)
+        assert row is not None, "it was just introduced"
+        self._rows[gateway.index, index] = row
+        self._told[gateway.index, index] = self._yard.versions[index]
+
+
+def _number(name: str, value: float) -> float:
+    return int(value) if name in ("slots", "running", "queued") else float(value)

@@ -1,0 +1,287 @@
+"""A world: clients, gateways, a bus and nodes, driven in virtual time from one seed."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isochrone.fleet import FleetSettings, ProbeAnswered
+from isochrone.model import Timings
+from isochrone.routing import Policy, Router
+from isochrone.sim.agenda import Agenda
+from isochrone.sim.faults import Faults
+from isochrone.sim.flight import Flight, Message
+from isochrone.sim.gateway import GatewayPlan, Outside, SimGateway
+from isochrone.sim.network import Network, OneWay
+from isochrone.sim.node import Done, FirstToken, NodeEvent
+from isochrone.sim.oracle import Oracle
+from isochrone.sim.pulses import Pulses
+from isochrone.sim.recorder import Recorder
+from isochrone.sim.scenario import Scenario
+from isochrone.sim.spec import Job, NodeSpec
+from isochrone.sim.yard import Yard
+
+_DRAIN_S = 600.0
+"""How long a world goes on after its last arrival, at most."""
+
+_CANDIDATES_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class WorldPlan:
+    """What a world is made of.
+
+    Attributes:
+        scenario: all settings.
+        nodes: the nodes.
+        gateway_regions: where each gateway stands.
+        client_regions: where clients are.
+        models: all models asked for.
+        policy: how gateways decide; None for the omniscient reference B1.
+        one_way_ms: delays between regions.
+        seed: of all luck in the world; the arrivals have their own.
+    """
+
+    scenario: Scenario
+    nodes: tuple[NodeSpec, ...]
+    gateway_regions: tuple[str, ...]
+    client_regions: tuple[str, ...]
+    models: tuple[str, ...]
+    policy: Policy | None
+    one_way_ms: OneWay
+    seed: int
+
+
+class World:
+    """Feed it arrivals with `run`; the `recorder` has the rows."""
+
+    def __init__(self, plan: WorldPlan) -> None:
+        self.plan, scenario = plan, plan.scenario
+        self._luck = self._stream("world")
+        self.agenda = Agenda()
+        self.network = Network(
+            plan.one_way_ms,
+            plan.gateway_regions,
+            [node.region for node in plan.nodes],
+            jitter=scenario.bus.jitter,
+            luck=self._stream("network"),
+        )
+        self.yard = Yard(plan.nodes, self.agenda, self._node_did)
+        self.recorder = Recorder(plan.client_regions, plan.models, self.yard.names)
+        self._oracle = Oracle(self.yard, self.network, plan.gateway_regions) if plan.policy is None else None
+        self.gateways = [self._gateway(index) for index in range(len(plan.gateway_regions))]
+        luck = np.random.Generator(np.random.PCG64(np.random.SeedSequence([plan.seed, 0x9015E])))
+        self.pulses = Pulses(scenario.bus, self.agenda, self.yard, self.network, self.gateways, luck)
+        self._nearest = {region: self.network.nearest_gateways(region) for region in plan.client_regions}
+        self._flights: dict[tuple[int, int], Flight] = {}
+        self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
+        self.announcements = self.arrived = 0
+        Faults(self, self._stream("faults")).schedule(scenario.faults)
+
+    def _stream(self, purpose: str) -> random.Random:
+        return random.Random(f"{self.plan.seed}/{purpose}")
+
+    def _gateway(self, index: int) -> SimGateway:
+        plan, scenario = self.plan, self.plan.scenario
+        router = Router(candidates_max=_CANDIDATES_MAX)
+        if plan.policy is not None:
+            router = replace(router, policy=plan.policy)
+        outside = Outside(
+            self._send, self._cancel, self._probe, self._first_token, self._end, self._cut_off, self._forgotten
+        )
+        settings = replace(
+            FleetSettings(),
+            probing=router.policy.probing,
+            silent_s=max(FleetSettings().silent_s, 3.5 * scenario.bus.pulse_s),
+        )
+        return SimGateway(
+            index,
+            GatewayPlan(
+                router=router,
+                settings=settings,
+                rtt_prior=lambda region: self.network.rtt_ms(index, region),
+                timeout_s=scenario.gateways.timeout_s,
+                attempts_max=scenario.gateways.retries,
+            ),
+            outside,
+            self._stream(f"gateway-{index}"),
+            None if self._oracle is None else self._oracle.decide,
+        )
+
+    # -- running -------------------------------------------------------------------------------------
+
+    def run(self, arrivals: Iterator[Job]) -> Iterator[float]:
+        """Run to the end; yields the virtual time now and then, for a progress bar."""
+        agenda = self.agenda
+        self.pulses.start(0.0)
+        agenda.note(1.0, self._every_second, None)
+        last_s = 0.0
+        for job in arrivals:
+            while agenda.next_s <= job.at_s:
+                agenda.step()
+            last_s = job.at_s
+            self._arrive(job)
+            if not self.arrived % 1024:
+                yield last_s
+        while agenda.next_s <= last_s + _DRAIN_S and self.recorder.ended < self.arrived:
+            agenda.step()
+        for gateway in self.gateways:
+            gateway.give_up_all(agenda.now_s)
+        yield agenda.now_s
+
+    def _every_second(self, now_s: float, _subject: object) -> None:
+        for gateway in self.gateways:
+            if gateway.alive:
+                gateway.tick(now_s)
+        self.agenda.note(now_s + 1.0, self._every_second, None)
+
+    # -- clients -------------------------------------------------------------------------------------
+
+    def _arrive(self, job: Job) -> None:
+        self.arrived += 1
+        order = self._nearest[job.region]
+        index = next((index for index in order if self.gateways[index].alive), order[0])
+        reaches_s = job.at_s + self.network.client_s(job.region, index)
+        flight = self.gateways[index].admit(job, reaches_s)
+        self.recorder.arrive(flight)
+        self.agenda.note(reaches_s, self._at_gateway, flight)
+
+    def _at_gateway(self, now_s: float, flight: Flight) -> None:
+        gateway = self.gateways[flight.gateway]
+        if gateway.alive:
+            gateway.serve(flight, now_s)
+        else:
+            flight.done = True
+            self._end(flight, "lost", now_s, None)
+
+    def _first_token(self, flight: Flight, now_s: float) -> None:
+        self.recorder.first_token(flight, now_s + self.network.to_client_s(flight.gateway, flight.job.region))
+
+    def _end(self, flight: Flight, kind: str, now_s: float, timings: Timings | None) -> None:
+        at_client_s = now_s + self.network.to_client_s(flight.gateway, flight.job.region)
+        self.recorder.end(flight, kind, at_client_s, timings)
+
+    # -- between gateways and nodes ------------------------------------------------------------------
+
+    def _send(self, flight: Flight, now_s: float) -> None:
+        node = self.yard.index[flight.node_name]
+        if self._oracle is not None:
+            self._oracle.sent(flight, node)
+        if not self.network.cut[flight.gateway, node]:
+            out_s = self.network.out(flight.gateway, node)
+            self.agenda.note(now_s + out_s, self._at_node, (flight, flight.attempt, node))
+
+    def _at_node(self, now_s: float, subject: tuple[Flight, int, int]) -> None:
+        flight, attempt, node = subject
+        if self._oracle is not None:
+            self._oracle.came_in(flight, node)
+        if flight.done or flight.attempt != attempt or not self.yard.alive[node]:
+            return
+        error_ms = self.yard.sinkhole_ms[node]
+        if error_ms is not None:
+            load = self.yard.load(node, now_s)
+            self._answer(now_s + error_ms / 1e3, node, Message(flight, attempt, 500, load))
+            return
+        self._flights[node, flight.job.id] = flight
+        if not self.yard.submit(node, flight.job, now_s):
+            del self._flights[node, flight.job.id]
+            load = self.yard.load(node, now_s)
+            self._answer(now_s, node, Message(flight, attempt, 503, load))
+
+    def _answer(self, now_s: float, node: int, message: Message) -> None:
+        """Send a failure back."""
+        gateway = self.gateways[message.flight.gateway]
+        if not self.network.cut[gateway.index, node]:
+            self.agenda.note(now_s + self.network.back(gateway.index, node), gateway.failure, message)
+
+    def _node_did(self, node: int, event: NodeEvent, now_s: float) -> None:
+        if isinstance(event, FirstToken):
+            flight = self._flights.get((node, event.job_id))
+            if flight is not None:
+                self._send_head(flight, node, event.at_s, now_s)
+        elif isinstance(event, Done):
+            flight = self._flights.pop((node, event.job_id), None)
+            if flight is not None:
+                self._send_tail(flight, node, event, now_s)
+            if self._wants_idle_news and self.yard.is_idle(node):
+                self._announce(node, now_s)
+
+    def _send_head(self, flight: Flight, node: int, at_s: float, now_s: float) -> None:
+        if flight.done or self.network.cut[flight.gateway, node]:
+            return
+        gateway = self.gateways[flight.gateway]
+        flight.head_due_s = at_s + self.network.back(gateway.index, node)
+        message = Message(flight, flight.attempt, 200, self._told_load(node, now_s))
+        self.agenda.note(flight.head_due_s, gateway.head, message)
+
+    def _send_tail(self, flight: Flight, node: int, event: Done, now_s: float) -> None:
+        if flight.done or self.network.cut[flight.gateway, node]:
+            return
+        gateway = self.gateways[flight.gateway]
+        due_s = max(flight.head_due_s, event.at_s + self.network.back(gateway.index, node))
+        message = Message(flight, flight.attempt, 200, self._told_load(node, now_s), event.timings)
+        self.agenda.note(due_s, gateway.tail, message)
+
+    def _told_load(self, node: int, now_s: float):  # type: ignore[no-untyped-def]
+        return self.yard.load(node, now_s) if self.plan.scenario.bus.load_in_responses else None
+
+    def _cancel(self, flight: Flight, now_s: float) -> None:
+        node = self.yard.index[flight.node_name]
+        if self._flights.get((node, flight.job.id)) is flight:
+            del self._flights[node, flight.job.id]
+        if not self.network.cut[flight.gateway, node]:
+            out_s = self.network.out(flight.gateway, node)
+            self.agenda.note(now_s + out_s, self._cancel_at_node, (node, flight.job.id))
+
+    def _cancel_at_node(self, now_s: float, subject: tuple[int, int]) -> None:
+        node, job_id = subject
+        if subject not in self._flights:
+            self.yard.cancel(node, job_id, now_s)
+
+    def _cut_off(self, flight: Flight) -> bool:
+        node = self.yard.index[flight.node_name]
+        return not self.yard.alive[node] or bool(self.network.cut[flight.gateway, node])
+
+    def _forgotten(self, gateway: int, node: str) -> None:
+        self.pulses.forget(gateway, self.yard.index[node])
+
+    # -- news that some policies want ----------------------------------------------------------------
+
+    def _probe(self, gateway: int, node_name: str, model: str, now_s: float) -> None:
+        node = self.yard.index[node_name]
+        if not self.network.cut[gateway, node]:
+            out_s = self.network.out(gateway, node)
+            self.agenda.note(now_s + out_s, self._probe_at_node, (gateway, node, model, now_s))
+
+    def _probe_at_node(self, now_s: float, subject: tuple[int, int, str, float]) -> None:
+        gateway, node, model, sent_s = subject
+        if self.yard.alive[node]:
+            back_s = self.network.back(gateway, node)
+            rtt_ms = (now_s + back_s - sent_s) * 1e3
+            answer = ProbeAnswered(self.yard.names[node], model, self.yard.load(node, now_s), rtt_ms)
+            self.agenda.note(now_s + back_s, self.gateways[gateway].probed, answer)
+
+    def _announce(self, node: int, now_s: float) -> None:
+        gateway = self._luck.randrange(len(self.gateways))
+        if not self.network.cut[gateway, node]:
+            self.announcements += 1
+            back_s = self.network.back(gateway, node)
+            self.agenda.note(now_s + back_s, self.gateways[gateway].idle, self.yard.names[node])
+
+    def nodes_in(self, regions: Sequence[str]) -> list[int]:
+        """Indices of the nodes that stand in one of `regions`."""
+        return [index for index, node in enumerate(self.plan.nodes) if node.region in regions]
+
+    def counters(self) -> dict[str, float]:
+        """What the run cost in messages and events."""
+        return {
+            "pulses": self.pulses.delivered,
+            "probes": sum(gateway.probes for gateway in self.gateways),
+            "announcements": self.announcements,
+            "dispatched": sum(gateway.dispatched for gateway in self.gateways),
+            "retries": sum(gateway.retries for gateway in self.gateways),
+            "events": self.agenda.done,
+            "virtual_s": self.agenda.now_s,
+            **{kind: count for kind, count in self.recorder.by_kind.items()},
+        }

@@ -1,0 +1,227 @@
+"""Columns say what the views of single nodes say; a batch of pulses does what single pulses do."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fleet_nouns import MODEL, READY, a_card, a_dispatch, a_pulse, a_request, an_outcome, joined
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isochrone.fleet import (
+    Blamed,
+    Dispatched,
+    Finished,
+    Fleet,
+    IdleAnnounced,
+    LoadReported,
+    LoadsReceived,
+    ProbeAnswered,
+    PulseReceived,
+    RttMeasured,
+    Tick,
+)
+from isochrone.fleet.owners import OWNERS_MAX, Owners
+from isochrone.fleet.probes import Answer, ProbePool
+from isochrone.fleet.settings import FleetSettings
+from isochrone.model import (
+    ListedColumns,
+    Load,
+    ModelState,
+    OutcomeKind,
+    ProbeSettings,
+    PromptBlocks,
+    Timings,
+)
+
+NODES = ("a", "b", "c", "d")
+COLUMNS = (
+    "available", "name_hash", "rtt_ms", "age_s", "slots", "running", "queued", "kv_used", "reported_wait_s",
+    "own_in_flight", "ready_in_s", "prefill_base_ms", "prefill_ms_per_token", "tpot_ms", "bias_ms", "error_ms",
+    "ttft_peak_ms", "response_ms", "service_ms",
+)  # fmt: skip
+LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
+
+loads = st.builds(
+    Load,
+    slots=st.integers(1, 4),
+    running=st.integers(0, 4),
+    queued=st.integers(0, 3),
+    wait_s=st.floats(0, 50),
+    backlog_s=st.floats(0, 50),
+    inflow=st.floats(0, 5),
+    kv_used=st.floats(0, 1),
+)
+states = st.sampled_from(ModelState)
+names = st.sampled_from(NODES)
+happenings = st.one_of(
+    st.tuples(st.just("pulse"), names, loads, states),
+    st.tuples(st.just("load"), names, loads, states),
+    st.tuples(st.just("dispatch"), names, loads, states),
+    st.tuples(st.just("answer"), names, loads, states),
+    st.tuples(st.just("refuse"), names, loads, states),
+    st.tuples(st.just("blame"), names, loads, states),
+    st.tuples(st.just("rtt"), names, loads, states),
+    st.tuples(st.just("unlist"), names, loads, states),
+)
+
+
+def lived_through(story) -> tuple[Fleet, float]:
+    """A fleet of four nodes after these happenings, a third of a second apart."""
+    fleet, now_s, open_ = joined(*NODES, rtt_ms=20.0), 0.0, {}
+    for number, (what, name, load, state) in enumerate(story, 2):
+        now_s += 0.3
+        request = a_request(number, blocks=PromptBlocks((7, 8, number)))
+        models = () if what == "unlist" else (replace(READY, state=state, ready_in_s=float(load.queued)),)
+        if what in ("pulse", "unlist"):
+            fleet.step(PulseReceived(a_pulse(name, seq=number, load=load, models=models)), now_s)
+        elif what == "load":
+            fleet.step(LoadReported(name, load), now_s)
+        elif what == "dispatch":
+            fleet.step(a_dispatch(request, name, service_s=load.wait_s), now_s)
+            open_[name] = request
+        elif what in ("answer", "refuse") and name in open_:
+            kind = OutcomeKind.ANSWERED if what == "answer" else OutcomeKind.REFUSED
+            timings = Timings(1.0, 0.0, 40.0 + load.wait_s, 90.0, 100, 20, 10, 1.0 + load.queued)
+            ended = an_outcome(
+                open_.pop(name), name, kind, ttft_ms=60 + load.backlog_s, total_ms=200, timings=timings
+            )
+            fleet.step(ended, now_s)
+        elif what == "blame":
+            fleet.step(Blamed(name, "broke off"), now_s)
+        elif what == "rtt":
+            fleet.step(RttMeasured(name, load.wait_s), now_s)
+    return fleet, now_s + 0.1
+
+
+@given(st.lists(happenings, max_size=30))
+def test_columns_say_what_the_nodes_say(story):
+    fleet, now_s = lived_through(story)
+    view = fleet.view(MODEL, now_s)
+    nodes = list(view.nodes)
+    assert [view.nodes.available(index) for index in range(len(nodes))] == list(view.nodes.columns.available)
+    listed = ListedColumns(MODEL, nodes)
+    for name in COLUMNS:
+        ours, theirs = getattr(view.nodes.columns, name), getattr(listed, name)
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9), name
+    for index, node in enumerate(nodes):
+        blocks = PromptBlocks((7, 8, 9))
+        held = blocks.prefix_bytes(node.models[MODEL].cached_prefix)
+        assert view.nodes.owners(blocks).get(index, 0) == held
+
+
+@given(loads, st.integers(0, 3), st.floats(0.1, 5.0), st.floats(0.0, 3.0))
+def test_the_closed_form_of_the_wait_agrees_when_all_came_at_once(load, dispatches, service_s, later_s):
+    fleet = joined("a", rtt_ms=0.0)
+    fleet.step(LoadReported("a", replace(load, inflow=0.0)), 1.0)
+    for number in range(dispatches):
+        fleet.step(a_dispatch(a_request(number), service_s=service_s), 1.0 + 1e-9)
+    view = fleet.view(MODEL, 1.0 + later_s)
+    exact_s = view.nodes[0].wait_s
+    free = load.slots - load.running - load.queued
+    if free <= 0 or dispatches < free:
+        assert view.nodes.columns.wait_s[0] == pytest.approx(exact_s, abs=1e-6)
+    else:  # the replay also lets those of our own that ended give their slots back
+        assert view.nodes.columns.wait_s[0] >= 0.0
+
+
+@given(st.lists(st.tuples(loads, st.integers(1, 9)), min_size=4, max_size=4))
+def test_a_batch_of_pulses_is_each_of_them(told):
+    """Also that one which is not newer changes nothing."""
+    one, many = joined(*NODES, seq=4), joined(*NODES, seq=4)
+    for fleet in (one, many):
+        fleet.step(a_dispatch(a_request(1), "a", service_s=2.0), 0.9)
+        fleet.step(Tick(), 5.0)
+    for name, (load, seq) in zip(NODES, told, strict=True):
+        one.step(PulseReceived(a_pulse(name, seq=seq, load=load)), 5.5)
+    columns = {
+        field: np.array([float(getattr(load, field)) for load, _ in told]) for field in LOAD_FIELDS
+    }
+    rows = np.array([many.row_of(name) for name in NODES])
+    effects = many.step(LoadsReceived(rows=rows, seq=np.array([seq for _, seq in told]), **columns), 5.5)
+    assert list(one.view(MODEL, 6.0).nodes) == list(many.view(MODEL, 6.0).nodes)
+    newer = [name for name, (_, seq) in zip(NODES, told, strict=True) if seq > 4]
+    assert sorted(effect.node for effect in effects) == newer
+    assert one.step(Tick(), 30.0) == many.step(Tick(), 30.0)
+
+
+def test_a_forgotten_node_leaves_its_row_clean_for_the_next():
+    fleet = joined("a", "b", rtt_ms=5.0)
+    fleet.step(a_dispatch(a_request(1), "a", service_s=9.0), 0.0)
+    row = fleet.row_of("a")
+    fleet.step(RttMeasured("b", 5.0), 500.0)
+    fleet.step(Tick(), 500.0)
+    assert fleet.row_of("a") is None
+    fleet.step(PulseReceived(a_pulse("c")), 501.0)
+    fleet.step(a_card("c"), 501.0)
+    assert fleet.row_of("c") == row
+    node = next(node for node in fleet.view(MODEL, 501.0).nodes if node.node == "c")
+    assert (node.own_in_flight, node.wait_s, node.rtt_ms) == (0, 0.0, 50.0)
+    assert list(fleet.view(MODEL, 501.0).nodes.columns.own_in_flight) == [0.0, 0.0]
+
+
+def test_idle_news_is_kept_in_order_until_a_request_goes_there():
+    fleet = joined("a", "b", "c")
+    for name in ("c", "a", "c", "stranger"):
+        fleet.step(IdleAnnounced(name), 1.0)
+    named = lambda: [fleet.view(MODEL, 1.0).nodes[index].node for index in fleet.view(MODEL, 1.0).idle]  # noqa: E731
+    assert named() == ["c", "a"]
+    fleet.step(a_dispatch(a_request(), "c"), 1.0)
+    assert named() == ["a"]
+
+
+def test_idle_news_is_bounded():
+    fleet = joined(*NODES, settings=FleetSettings(idle_max=2))
+    for name in NODES:
+        fleet.step(IdleAnnounced(name), 1.0)
+    assert len(fleet.view(MODEL, 1.0).idle) == 2
+
+
+def test_a_probe_answer_counts_what_we_sent_on_it_and_gets_old():
+    settings = FleetSettings(probing=ProbeSettings(per_request=3.0))
+    fleet = joined(*NODES, settings=settings)
+    for name, in_flight in (("a", 3), ("b", 0)):
+        fleet.step(ProbeAnswered(name, MODEL, Load(4, running=in_flight), rtt_ms=7.0), 1.0)
+    assert [(probe.in_flight, probe.latency_ms) for probe in fleet.view(MODEL, 1.5).probes] == [
+        (3, 27.0),
+        (0, 27.0),
+    ]
+    assert list(fleet.view(MODEL, 1.5).probed_in_flight) == [3, 0]
+    fleet.step(Dispatched(a_request(), "b", a_dispatch(a_request()).estimate), 1.5)
+    assert [probe.in_flight for probe in fleet.view(MODEL, 1.5).probes] == [1]
+    assert not fleet.view(MODEL, 2.6).probes
+    fleet.step(Finished(a_request(), an_outcome(a_request(), "b").outcome), 2.7)
+    assert fleet.in_flight == 0
+
+
+def test_answers_leave_the_pool_the_worst_and_the_oldest_in_turn():
+    pool = ProbePool(ProbeSettings(per_request=3.0, pool_max=4))
+    for node, in_flight in enumerate((5, 9, 1, 2)):
+        pool.add(Answer(node, in_flight, 10.0, at_s=float(node)), nodes=100)
+    pool.used(3, nodes=100)
+    assert [answer.node for answer in pool.answers] == [0, 2, 3]
+    pool.used(3, nodes=100)
+    assert [answer.node for answer in pool.answers] == [2]
+
+
+@pytest.mark.parametrize(("nodes", "kept"), [(10, 6), (24, 15), (25, 16), (1000, 16)])
+def test_a_small_fleet_has_a_small_pool(nodes, kept):
+    """Sixteen answers want more than 24 nodes: else the reuse budget has no end."""
+    assert ProbePool(ProbeSettings(per_request=3.0)).pool_max(nodes) == kept
+
+
+def test_owners_are_found_longest_prefix_first_and_boundedly():
+    owners = Owners()
+    for node in range(200):
+        owners.add(1, node)
+    owners.add(2, 150)
+    owners.add(2, 151)
+    owners.discard(2, 151)
+    found = owners.find(PromptBlocks((1, 2, 3), block_bytes=64))
+    assert len(found) == OWNERS_MAX
+    assert next(iter(found.items())) == (150, 128)
+    assert set(found.values()) == {64, 128}
+    for node in range(200):
+        owners.discard(1, node)
+    owners.discard(2, 150)
+    assert len(owners) == 0
