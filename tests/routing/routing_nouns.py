@@ -1,8 +1,12 @@
 """Views and requests to route with."""
 
 from dataclasses import replace
+from random import Random
 
 from isochrone.model import FleetView, ModelState, ModelView, NodeView, Request
+from isochrone.routing import RANKED_MAX, find_policy
+from isochrone.routing.choice import Choice
+from isochrone.routing.estimate import DEFAULT_WEIGHTS
 
 MODEL = "tiny"
 A_MODEL = ModelView(
@@ -17,9 +21,24 @@ A_REQUEST = Request("r", MODEL, prompt_bytes=400)
 
 
 def a_node(name: str = "a", model: ModelView = A_MODEL, **beliefs) -> NodeView:
-    return replace(NodeView(name, f"http://{name}:1", rtt_ms=30.0), models={MODEL: model}, **beliefs)
+    return replace(NodeView(name, f"http://{name}:1"), **{"rtt_ms": 30.0, "models": {MODEL: model}} | beliefs)
 
 
 def a_view(*nodes: NodeView, **beliefs) -> FleetView:
-    view = FleetView(100.0, MODEL, nodes, prompt_tokens_base=8.0, output_tokens_mean=51.0)
+    view = replace(FleetView.of(MODEL, nodes, 100.0), prompt_tokens_base=8.0, output_tokens_mean=51.0)
     return replace(view, **beliefs)
+
+
+def a_choice(view: FleetView, request: Request = A_REQUEST, wanted: int = RANKED_MAX) -> Choice:
+    return Choice(view, request, DEFAULT_WEIGHTS, wanted)
+
+
+def ranked(name: str, view: FleetView, luck: Random | None = None, request: Request = A_REQUEST) -> str:
+    """The order of a policy of the catalogue, as names run together."""
+    order = find_policy(name).decide(a_choice(view, request), luck or Random(1))
+    return "".join(view.nodes[index].node for index in order)
+
+
+def first(name: str, view: FleetView, luck: Random | None = None, request: Request = A_REQUEST) -> str:
+    """Whom a policy of the catalogue chooses."""
+    return view.nodes[find_policy(name).decide(a_choice(view, request), luck or Random(1))[0]].node

@@ -10,7 +10,7 @@ from isochrone.model import Exclusion
 from isochrone.routing import (
     CATALOGUE,
     DEFAULT_POLICY,
-    RUNNERS_UP_MAX,
+    RANKED_MAX,
     EstimateWeights,
     Router,
     estimate,
@@ -25,7 +25,8 @@ def test_unavailable_nodes_are_explained_and_never_candidates(policy):
     view = a_view(a_node("a"), a_node("b", unavailable="is leaving", rtt_ms=0.1), a_node("c"))
     for seed in range(20):
         decision = route(view, A_REQUEST, Random(seed), Router(policy))
-        assert {candidate.node for candidate in decision.candidates} == {"a", "c"}
+        assert {candidate.node for candidate in decision.candidates} <= {"a", "c"}
+        assert decision.chosen is not None
         assert decision.exclusions == (Exclusion("b", "is leaving"),)
 
 
@@ -59,13 +60,31 @@ def test_runners_up_are_bounded_and_the_best_are_kept():
     nodes = [a_node(f"n{at:02}", rtt_ms=float(100 - at)) for at in range(30)]
     decision = route(a_view(*nodes), A_REQUEST, Random(1))
     assert [candidate.node for candidate in decision.candidates] == [
-        f"n{at:02}" for at in range(29, 28 - RUNNERS_UP_MAX, -1)
+        f"n{at:02}" for at in range(29, 29 - RANKED_MAX, -1)
     ]
+    only = route(a_view(*nodes), A_REQUEST, Random(1), Router(candidates_max=1))
+    assert [candidate.node for candidate in only.candidates] == ["n29"]
 
 
 def test_an_estimate_is_worked_out_once_a_node(monkeypatch):
     asked = []
-    module = import_module("isochrone.routing.route")
+    module = import_module("isochrone.routing.choice")
     monkeypatch.setattr(module, "estimate", lambda *args: asked.append(args[2].node) or estimate(*args))
     route(a_view(a_node("a"), a_node("b", A_MODEL)), A_REQUEST, Random(1))
     assert sorted(asked) == ["a", "b"]
+
+
+def test_in_a_large_fleet_who_was_left_out_is_told_only_when_nobody_is_left():
+    gone = [a_node(f"n{at}", unavailable="silent for 4.0 s") for at in range(300)]
+    with_one = route(a_view(a_node("a"), *gone), A_REQUEST, Random(1))
+    assert (with_one.chosen.node, with_one.exclusions) == ("a", ())
+    without = route(a_view(*gone), A_REQUEST, Random(1))
+    assert without.chosen is None
+    assert 0 < len(without.exclusions) <= 32
+
+
+def test_a_node_that_was_tried_is_no_candidate_any_more():
+    view = a_view(a_node("a"), a_node("b", rtt_ms=300.0)).without(frozenset("a"))
+    decision = route(view, A_REQUEST, Random(1))
+    assert [candidate.node for candidate in decision.candidates] == ["b"]
+    assert route(view.without(frozenset("b")), A_REQUEST, Random(1)).chosen is None

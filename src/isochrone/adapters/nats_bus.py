@@ -12,6 +12,7 @@ import logging
 import random
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Self
 
 import nats.errors
@@ -41,10 +42,20 @@ _LEAVE_S_MAX = 0.8
 _REASONS_MAX = 4
 _YIELD_BYTES = 64 * 1024
 _SUBJECT = re.compile(r"(?:(?:\*|[^\s.*>]+)\.)*(?:\*|>|[^\s.*>]+)")
+_QUEUE = re.compile(r"[^\s.*>]+")
 _BUCKET = re.compile(r"[a-zA-Z0-9_-]+")
 _FAULTS = (nats.errors.Error, OSError, TimeoutError)
 
 _log = logging.getLogger("isochrone.bus")
+
+
+@dataclass(frozen=True, slots=True)
+class _Subscription:
+    """What every connection subscribes to."""
+
+    subject: str
+    handler: Handler
+    queue: str
 
 
 class NatsBus:
@@ -58,7 +69,7 @@ class NatsBus:
         self._connect_s_max = connect_s_max
         self._client: Client | None = None
         self._lost = asyncio.Event()
-        self._subscriptions: list[tuple[str, Handler]] = []
+        self._subscriptions: list[_Subscription] = []
         self._listeners: list[Callable[[bool], None]] = []
         self._keeper: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
@@ -142,18 +153,22 @@ class NatsBus:
             self._dropped += 1
             self._warn_once(f"A message on {subject} was not sent: {self._address.describe(error)}.")
 
-    async def subscribe(self, subject: str, handler: Handler) -> None:
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         """Have `handler` called for each message on `subject`, on this connection and all that follow.
 
-        Returns when the server knows of it, or at once while the server is away. Raises BusError when
-        `subject` is no NATS subject.
+        With a `queue`, each message reaches one of the subscribers that name the same. Returns when the
+        server knows of it, or at once while the server is away. Raises BusError when `subject` is no NATS
+        subject, or `queue` no name of a queue group.
         """
         if not _SUBJECT.fullmatch(subject):
             raise BusError(f"'{subject}' is no NATS subject; use words joined by dots, without spaces.")
-        self._subscriptions.append((subject, handler))
+        if queue and not _QUEUE.fullmatch(queue):
+            raise BusError(f"'{queue}' is no NATS queue group; use one word, without spaces.")
+        subscription = _Subscription(subject, handler, queue)
+        self._subscriptions.append(subscription)
         if self._client is not None:
             with contextlib.suppress(*_FAULTS):  # lost meanwhile: the next connection subscribes
-                await self._attach(self._client, subject, handler)
+                await self._attach(self._client, subscription)
                 await _settle(self._client)
 
     async def put(self, key: str, value: bytes) -> None:
@@ -196,8 +211,8 @@ class NatsBus:
             async with contextlib.AsyncExitStack() as undo, asyncio.timeout(self._connect_s_max):
                 undo.push_async_callback(_leave, client)
                 await self._dial(client, self._lost)
-                for subject, handler in self._subscriptions:  # also those added meanwhile
-                    await self._attach(client, subject, handler)
+                for subscription in self._subscriptions:  # also those added meanwhile
+                    await self._attach(client, subscription)
                 self._client = client
                 undo.pop_all()
         except Exception as error:  # whatever nats-py makes of a peer that speaks no NATS
@@ -236,15 +251,16 @@ class NatsBus:
         self._tell(connected=False)
         await _leave(client)
 
-    async def _attach(self, client: Client, subject: str, handler: Handler) -> None:
+    async def _attach(self, client: Client, subscription: "_Subscription") -> None:
         async def deliver(message: Msg) -> None:
             try:
-                handler(message.subject, message.data)
+                subscription.handler(message.subject, message.data)
             except Exception as error:  # noqa: BLE001 - a handler's bug must not end the subscription
-                self._count_failure(f"The handler of {subject}", error)
+                self._count_failure(f"The handler of {subscription.subject}", error)
 
         await client.subscribe(
-            subject,
+            subscription.subject,
+            queue=subscription.queue,
             cb=deliver,
             pending_msgs_limit=INBOX_MESSAGES_MAX,
             pending_bytes_limit=INBOX_BYTES_MAX,

@@ -7,11 +7,13 @@ import typer
 
 from isochrone import __version__
 from isochrone.cli.demo import demo
-from isochrone.cli.gateway import gateway, policies
+from isochrone.cli.gateway import gateway
 from isochrone.cli.look import explain, status
 from isochrone.cli.models import models
 from isochrone.cli.neighbour import neighbour
 from isochrone.cli.node import node
+from isochrone.cli.sim import sim
+from isochrone.cli.policy import policies
 from isochrone.cli.up import up
 from isochrone.cli.wan import wan
 from isochrone.ports import IsochroneError
@@ -49,6 +51,7 @@ app.command(short_help="Start a whole network on this machine.")(up)
 app.command(short_help="Show every node, live: models, queue, speeds, round trip.")(status)
 app.command(short_help="Show why a request went where it went.")(explain)
 app.command(short_help="Compare the policies on the running network.")(demo)
+app.command(short_help="Run policies against each other in a simulated world.")(sim)
 app.command(short_help="Join a network with an inference node.")(node)
 app.command(short_help="Serve the OpenAI API of a network.")(gateway)
 app.command(short_help="List the routing policies.")(policies)

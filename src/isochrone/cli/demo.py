@@ -22,11 +22,13 @@ from isochrone.cli.demo_report import (
 )
 from isochrone.cli.network_file import NetworkFile, default_state_dir, read_network
 from isochrone.cli.places import DEMO_MODEL, DEMO_NODES
+from isochrone.cli.policy import check_policy
 from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url
 from isochrone.cli.shell import run
-from isochrone.ports import SettingError
-from isochrone.routing import CATALOGUE
 from isochrone.sim.workload import Arrival, WorkloadSettings, generate
+
+DEMO_POLICIES = ("soonest", "nearest", "random", "round-robin", "least-request")
+"""What is compared when nothing is said: a few that everybody knows, for each takes minutes."""
 
 
 def demo(
@@ -36,7 +38,10 @@ def demo(
     warmup: Annotated[int, typer.Option(min=0, help="Requests before, to learn from; not counted.")] = 12,
     seed: Annotated[int, typer.Option(help="Of arrivals and prompts.")] = 2026,
     model: Annotated[str, typer.Option(help="What is asked for.")] = DEMO_MODEL,
-    policy: Annotated[list[str] | None, typer.Option(help="Only these policies. Repeat.")] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these policies, each as NAME[:PARAMETER=VALUE,...]. Repeat."),
+    ] = None,
     picture: Annotated[Path, typer.Option(help="Where the PNG goes.")] = Path("isochrone-demo.png"),
     report: Annotated[Path | None, typer.Option(help="Where every sample goes, as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
@@ -46,14 +51,13 @@ def demo(
     gateway: GatewayOption = "",
     state_dir: StateDirOption = None,
 ) -> None:
-    """Compare the policies on the running network: same arrivals, same prompts, one policy after the other.
+    """Compare policies on the running network: same arrivals, same prompts, one policy after the other.
 
+    Unless told otherwise: soonest, nearest, random, round-robin and least-request.
     Before each policy the demo network is put back into its state: models that were not preloaded are
     unloaded. TTFT is measured by the client.
     """
-    policies = policy or list(CATALOGUE)
-    if unknown := [name for name in policies if name not in CATALOGUE]:
-        raise SettingError(f"--policy {unknown[0]!r} is not known; there are: {', '.join(CATALOGUE)}")
+    policies = [check_policy(text) for text in policy or DEMO_POLICIES]
     console = Console(stderr=True)
     url = gateway_url(gateway, state_dir)
     network = None if gateway else read_network(state_dir or default_state_dir())

@@ -12,13 +12,13 @@ from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
 from isochrone.cli.network_file import default_state_dir
 from isochrone.cli.node import BusAddress, find_bus, node_name
+from isochrone.cli.policy import check_policy
 from isochrone.cli.shell import API_KEYS_VARIABLE, cannot_listen, log, run, secrets, until_signal
 from isochrone.cli.supervise import say_ready
 from isochrone.dashboard import status_fields
 from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
-from isochrone.ports import MonotonicClock, SettingError
-from isochrone.routing import CATALOGUE
+from isochrone.ports import MonotonicClock
 from isochrone.wire.subjects import STATUS_PATH
 
 
@@ -27,7 +27,9 @@ def gateway(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
     region: Annotated[str, typer.Option(help="Its place, as in the region table.")] = "",
-    policy: Annotated[str, typer.Option(help="How to choose; see 'isochrone policies'.")] = "soonest",
+    policy: Annotated[
+        str, typer.Option(help="How to choose: NAME[:PARAMETER=VALUE,...]; see 'isochrone policies'.")
+    ] = "soonest",
     policy_by_header: Annotated[
         bool, typer.Option(help="Let a request choose its policy with x-isochrone-policy.")
     ] = False,
@@ -41,8 +43,7 @@ def gateway(
     The token of the network comes in ISOCHRONE_TOKEN. Keys that clients must show, separated by commas, come
     in ISOCHRONE_API_KEYS; without any, no key is asked for.
     """
-    if policy not in CATALOGUE:
-        raise SettingError(f"--policy {policy!r} is not known; there are: {', '.join(CATALOGUE)}")
+    check_policy(policy)
     address = find_bus(nats, state_dir or default_state_dir())
     settings = GatewaySettings(
         name=node_name(name),
@@ -59,15 +60,6 @@ def gateway(
     run(_run_gateway(settings, address))
 
 
-def policies(
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """List the routing policies."""
-    from isochrone.cli.tables import print_policies  # noqa: PLC0415 - rich is slow to import
-
-    print_policies(CATALOGUE.values(), as_json=as_json)
-
-
 def _key_digests(keys: list[str]) -> frozenset[str]:
     return frozenset(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
@@ -75,7 +67,7 @@ def _key_digests(keys: list[str]) -> frozenset[str]:
 async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     clock, table = MonotonicClock(), load_regions()
-    fleet = Fleet(settings.fleet, lambda region: table.rtt_ms(settings.region, region))
+    fleet = Fleet(settings.beliefs, lambda region: table.rtt_ms(settings.region, region))
     gate = Gateway(
         settings,
         fleet=fleet,

@@ -20,15 +20,22 @@ _TERMS = (
 )
 
 
-def print_policies(policies: Iterable[Policy], *, as_json: bool) -> None:
-    """Name and summary of each policy."""
+def print_policies(policies: Iterable[tuple[Policy, Mapping[str, float | str]]], *, as_json: bool) -> None:
+    """Name, summary and parameters of each policy."""
     if as_json:
-        print(json.dumps([{"policy": p.name, "summary": p.summary} for p in policies], indent=2))  # noqa: T201
+        listed = [{"policy": p.name, "summary": p.summary, "parameters": own} for p, own in policies]
+        print(json.dumps(listed, indent=2))  # noqa: T201
         return
-    table = Table("policy", "chooses", box=None)
-    for policy in policies:
-        table.add_row(policy.name, policy.summary)
+    table = Table("policy", "chooses", "parameters and defaults", box=None)
+    table.columns[0].no_wrap = True
+    for policy, own in policies:
+        values = (f"{name}={_written(value)}" for name, value in own.items())
+        table.add_row(policy.name, policy.summary, Text(" ".join(values), style="dim"))
     Console().print(table)
+
+
+def _written(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def status_table(status: Mapping[str, Any]) -> RenderableType:

@@ -31,12 +31,12 @@ from isochrone.cli.network_file import (
     write_network,
 )
 from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNode
+from isochrone.cli.policy import check_policy
 from isochrone.cli.reach import auth_headers
 from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, run, until_signal
 from isochrone.cli.supervise import Child, Program
 from isochrone.cli.wan import LinkPlan
 from isochrone.ports import IsochroneError, SettingError
-from isochrone.routing import CATALOGUE
 from isochrone.wire.subjects import STATUS_PATH
 
 _READY_S_MAX = 120.0
@@ -49,7 +49,8 @@ _PORT_TRIES = 1000
 def up(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The gateway's port; 0: any free one.")] = 8080,
     policy: Annotated[
-        str, typer.Option(help="How the gateway chooses; see 'isochrone policies'.")
+        str,
+        typer.Option(help="How the gateway chooses: NAME[:PARAMETER=VALUE,...]; see 'isochrone policies'."),
     ] = "soonest",
     bare: Annotated[bool, typer.Option(help="Only the bus and the gateway; join nodes of your own.")] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where the network keeps its state.")] = None,
@@ -60,8 +61,7 @@ def up(
     The three nodes are given places and conditions of their own, so that near is not soon; the distance
     between places is emulated, everything else is real. Ctrl-C ends it all.
     """
-    if policy not in CATALOGUE:
-        raise SettingError(f"--policy {policy!r} is not known; there are: {', '.join(CATALOGUE)}")
+    check_policy(policy)
     state = state_dir or default_state_dir()
     with only_one(state):
         network = Network(state, store_dir or default_store_dir(), () if bare else DEMO_NODES)

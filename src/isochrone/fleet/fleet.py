@@ -241,7 +241,9 @@ class Fleet:
     def _hear_models(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
         while len(self._ever_listed) > self._settings.models_max:
             del self._ever_listed[next(iter(self._ever_listed))]
-        if len(node.speeds) != len(models) or any(model.name not in node.speeds for model in models):
+        if node.speeds and not (
+            len(node.speeds) == len(models) and all(model.name in node.speeds for model in models)
+        ):
             for gone in node.speeds.keys() - {model.name for model in models}:
                 self._unlist(node, gone)
         for model in models:

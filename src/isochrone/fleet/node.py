@@ -131,7 +131,10 @@ class NodeBelief:
 
     def wait_s(self, now_s: float) -> float:
         """Seconds to a free slot for a request that arrives now."""
-        load, load_at_s, ledger = self.load, self.load_at_s, self._ledger
+        return self._wait_s(self.load, now_s)
+
+    def _wait_s(self, load: Load, now_s: float) -> float:
+        load_at_s, ledger = self.load_at_s, self._ledger
         own_flow = ledger.flow.at(now_s) if ledger is not None else 0.0
         since = SinceReport(
             age_s=now_s - load_at_s,
@@ -240,7 +243,7 @@ class NodeBelief:
             queued=load.queued,
             kv_used=load.kv_used,
             reported_wait_s=load.wait_s,
-            wait_s=self.wait_s(now_s),
+            wait_s=self._wait_s(load, now_s),
             own_in_flight=self.own_in_flight,
             models={model: self.speeds[model].view(min(load.slots, load.running + 1), now_s)},
             unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),

@@ -15,24 +15,26 @@ _ROWS_MIN = 16
 
 
 class Table:
-    """Columns that grow together. A subclass names them, each with the value of a row never written."""
+    """Columns that grow together. A subclass names them, each with the value of a row never written.
+
+    Rows from `rows` on are always as never written.
+    """
 
     fills: ClassVar[dict[str, tuple[str, float]]]
 
     def __init__(self) -> None:
-        self.rows = 0
+        self.rows, self._room = 0, _ROWS_MIN
         for name, (dtype, fill) in self.fills.items():
             setattr(self, name, np.full(_ROWS_MIN, fill, dtype))
 
     def add_row(self) -> int:
         """A fresh row at the end; returns its index."""
         row, self.rows = self.rows, self.rows + 1
-        for name, (dtype, fill) in self.fills.items():
-            column = getattr(self, name)
-            if row >= len(column):
-                column = np.concatenate((column, np.full(len(column), fill, dtype)))
-                setattr(self, name, column)
-            column[row] = fill
+        if row >= self._room:
+            for name, (dtype, fill) in self.fills.items():
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate((column, np.full(self._room, fill, dtype))))
+            self._room *= 2
         return row
 
     def reset(self, row: int) -> None:
@@ -167,6 +169,7 @@ class ModelTable(Table):
         if row != self.rows:
             self.copy_row(self.rows, row)
             self._row_of[int(self.node[row])] = row
+        self.reset(self.rows)
 
     def row_of(self, node: int) -> int | None:
         """The row of a node, None when it does not list the model."""

@@ -14,6 +14,7 @@ from isochrone.fleet import Fleet
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
+from isochrone.gateway.prober import Prober, ProberParts
 from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
@@ -64,12 +65,25 @@ class Gateway:
         self._metrics = GatewayMetrics()
         self._records = Records(settings.records_max)
         self._publishing: set[asyncio.Task[None]] = set()
+        self._prober = Prober(
+            ProberParts(
+                settings=settings,
+                clock=clock,
+                membership=self._membership,
+                metrics=self._metrics,
+                client=self._client,
+                luck=luck,
+                node_headers=node_headers,
+                log=log,
+            )
+        )
         self._serve = Serve(
             ServeParts(
                 settings=settings,
                 clock=clock,
                 membership=self._membership,
                 attempter=Attempter(self._client, clock, self._membership),
+                prober=self._prober,
                 metrics=self._metrics,
                 records=self._records,
                 rates=self.rates,
@@ -98,6 +112,7 @@ class Gateway:
         """Stop listening, finish what is under way within `grace_s`, let go of everything."""
         await self._server.close(grace_s)
         await asyncio.gather(*self._publishing, return_exceptions=True)
+        await self._prober.stop()
         await self._membership.stop()
         await self._client.close()
 
@@ -123,9 +138,7 @@ class Gateway:
         elif path.startswith(openai.MODELS_PATH + "/"):
             self._one_model(exchange, unquote(path.removeprefix(openai.MODELS_PATH + "/")))
         elif path == "/metrics":
-            text = self._metrics.exposition(
-                self.fleet, self.rates, self._clock.now_s(), self._membership.undecodable
-            )
+            text = self._metrics.exposition(self._membership, self.rates, self._clock.now_s())
             exchange.reply(200, text, "text/plain; version=0.0.4")
         elif path.startswith(DECISIONS_PATH):
             self._decision(exchange, path.removeprefix(DECISIONS_PATH))

@@ -12,6 +12,7 @@ from isochrone.fleet import (
     Effect,
     Event,
     Fleet,
+    IdleAnnounced,
     NodeEjected,
     NodeForgotten,
     NodeJoined,
@@ -25,8 +26,8 @@ from isochrone.gateway.settings import GatewaySettings
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
 from isochrone.wire import WireError
-from isochrone.wire.nodes import bytes_digest, decode_card, decode_pulse
-from isochrone.wire.subjects import PING_PATH, PULSES, pulse_subject
+from isochrone.wire.nodes import bytes_digest, decode_card, decode_idle, decode_pulse
+from isochrone.wire.subjects import IDLE, IDLE_LISTENERS, PING_PATH, PULSES, pulse_subject
 
 Listener = Callable[..., None]
 """Called with `silent=True` when a node falls silent, and with `silent=False` when it speaks again."""
@@ -36,7 +37,13 @@ _PROBE_MISSES = 3
 
 
 class Membership:
-    """Feeds a Fleet from the bus and from probes, and performs its effects."""
+    """Feeds a Fleet from the bus and from probes, and performs its effects.
+
+    Attributes:
+        fleet: the beliefs.
+        undecodable: messages that made no sense since the start.
+        idle_heard: announcements of idleness heard since the start.
+    """
 
     def __init__(
         self,
@@ -56,12 +63,15 @@ class Membership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, set[Listener]] = {}
         self.undecodable = 0
+        self.idle_heard = 0
 
     async def start(self) -> None:
-        """Listen to pulses and begin to tick."""
+        """Listen to pulses, and to idle nodes where the policy wants that, and begin to tick."""
         self._bus.on_change(lambda up: self.step(BusChanged(up)))
         self.step(BusChanged(self._bus.connected))
         await self._bus.subscribe(PULSES, self._heard)
+        if self._settings.hears_idle_news:
+            await self._bus.subscribe(IDLE, self._heard_idle, queue=IDLE_LISTENERS)
         self._spawn(self._ticks())
 
     async def stop(self) -> None:
@@ -100,6 +110,15 @@ class Membership:
             self.undecodable += 1
             return
         self.step(PulseReceived(pulse))
+
+    def _heard_idle(self, _subject: str, payload: bytes) -> None:
+        try:
+            node = decode_idle(payload)
+        except WireError:
+            self.undecodable += 1
+            return
+        self.idle_heard += 1
+        self.step(IdleAnnounced(node))
 
     async def _fetch_card(self, node: str) -> None:
         try:

@@ -1,10 +1,14 @@
 """The gateway's metrics, in Prometheus' words."""
 
+from typing import TYPE_CHECKING
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from isochrone.demand import ArrivalRates
-from isochrone.fleet import Fleet
 from isochrone.model import Estimate, Outcome, OutcomeKind
+
+if TYPE_CHECKING:
+    from isochrone.gateway.membership import Membership
 
 _SECONDS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 60.0)
 _SHARES = (0.05, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -34,6 +38,18 @@ class GatewayMetrics:
             registry=registry,
             buckets=_SHARES,
         )
+        self.probes_sent = Counter(
+            "isochrone_probes_sent_total", "Probes sent for a policy's sake", registry=registry
+        )
+        self.probes_dropped = Counter(
+            "isochrone_probes_dropped_total", "Probes not sent: too many were under way", registry=registry
+        )
+        self.probes_failed = Counter(
+            "isochrone_probes_failed_total", "Probes sent that brought no load", registry=registry
+        )
+        self._idle_heard = Gauge(
+            "isochrone_idle_announcements", "Nodes heard to become idle since the start", registry=registry
+        )
         self._in_flight = Gauge("isochrone_in_flight", "Requests under way", registry=registry)
         self._bus_up = Gauge("isochrone_bus_up", "1 while the message bus is there", registry=registry)
         self._undecodable = Gauge(
@@ -53,11 +69,13 @@ class GatewayMetrics:
             self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
             self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)
 
-    def exposition(self, fleet: Fleet, rates: ArrivalRates, now_s: float, undecodable: int) -> bytes:
+    def exposition(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> bytes:
         """The text that a scraper reads."""
+        fleet = membership.fleet
         self._in_flight.set(fleet.in_flight)
         self._bus_up.set(fleet.bus_up)
-        self._undecodable.set(undecodable)
+        self._undecodable.set(membership.undecodable)
+        self._idle_heard.set(membership.idle_heard)
         self._node.clear()
         for belief in fleet.beliefs():
             for what, value in (

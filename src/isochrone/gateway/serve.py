@@ -10,6 +10,7 @@ from isochrone.fleet import Blamed, Dispatched, Finished
 from isochrone.gateway.attempt import Attempt, Attempter, Route
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
+from isochrone.gateway.prober import Prober
 from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.settings import GatewaySettings
@@ -17,7 +18,7 @@ from isochrone.independence import first_independent
 from isochrone.model import Candidate, Decision, NodeCard, Outcome, OutcomeKind, Request
 from isochrone.ports import Clock
 from isochrone.relay import Exchange, Headers
-from isochrone.routing import CATALOGUE, Router, route
+from isochrone.routing import Router, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
 from isochrone.wire.subjects import HEADER_DECISION, HEADER_POLICY, HEADER_TIMEOUT_MS
@@ -26,6 +27,7 @@ CLIENT_LEFT = 499
 """Counted as the status of a request whose client left; nginx's custom."""
 
 _REASONS_MAX = 8
+_POLICY_BYTES_MAX = 512
 _PAST_REASON = 3.0
 _PAST_REASON_MS = 10_000.0
 
@@ -38,6 +40,7 @@ class ServeParts:
     clock: Clock
     membership: Membership
     attempter: Attempter
+    prober: Prober
     metrics: GatewayMetrics
     records: Records
     rates: ArrivalRates
@@ -225,6 +228,7 @@ class _Course:
         assert card is not None, "a candidate is known at the instant of its decision"
         self._cards[node] = card
         parts.membership.step(Dispatched(request, node, candidate.estimate))
+        parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
         where = Route(node, card.url, parts.node_headers, self._headers, parts.settings.stall_s_max)
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
@@ -308,8 +312,10 @@ def _router(exchange: Exchange, parts: ServeParts) -> Router:
     told = exchange.header(HEADER_POLICY)
     if told is None or not parts.settings.policy_by_header:
         return parts.router
-    policy = CATALOGUE.get(told.decode("latin-1"))
-    if policy is None:
-        name = HEADER_POLICY.decode()
-        raise BadRequestError(f"The header {name} must be one of: {', '.join(CATALOGUE)}.", param=name)
-    return replace(parts.router, policy=policy)
+    name = HEADER_POLICY.decode()
+    if len(told) > _POLICY_BYTES_MAX:
+        raise BadRequestError(f"The header {name} is longer than {_POLICY_BYTES_MAX} bytes.", param=name)
+    try:
+        return replace(parts.router, policy=find_policy(told.decode("latin-1")))
+    except KeyError as error:
+        raise BadRequestError(f"The header {name}: {error.args[0]}.", param=name) from error

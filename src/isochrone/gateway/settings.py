@@ -1,10 +1,13 @@
 """Every setting of a gateway, with its bound."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isochrone.fleet import FleetSettings
 from isochrone.fleet.settings import DEFAULT_SETTINGS
-from isochrone.routing import DEFAULT_POLICY
+from isochrone.model import ProbeSettings
+from isochrone.routing import CATALOGUE, DEFAULT_POLICY, find_policy
+
+_PREQUAL = "prequal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +21,7 @@ class GatewaySettings:
         region: its place in the region table, or "".
         api_key_digests: SHA-256 digests (hex) of the keys that clients may use; empty: no key is asked for.
         node_token: what nodes want to be shown, or "". Kept out of every log.
-        policy: name of the policy that decides.
+        policy: the policy that decides, as `name` or `name:parameter=value,...`.
         policy_by_header: whether a request may name another policy for itself.
         timeout_s: how long a client waits that does not say.
         timeout_s_max: the longest that a client may ask for.
@@ -32,6 +35,8 @@ class GatewaySettings:
         records_max: decisions kept for `explain`.
         rtt_probe_s: seconds between two probes of one node.
         rtt_probe_s_max: a probe that takes longer is given up.
+        probes_in_flight_max: probes for a policy's sake at once; the next one is dropped and counted.
+        probe_s_max: such a probe is given up after so long: its answer would be too old to use.
         tick_s: seconds between two looks at who is silent.
         fleet: bounds and time constants of the beliefs.
     """
@@ -56,5 +61,27 @@ class GatewaySettings:
     records_max: int = 1024
     rtt_probe_s: float = 2.0
     rtt_probe_s_max: float = 5.0
+    probes_in_flight_max: int = 64
+    probe_s_max: float = 1.0
     tick_s: float = 0.5
     fleet: FleetSettings = DEFAULT_SETTINGS
+
+    @property
+    def probing(self) -> ProbeSettings:
+        """How the probe pool is kept: as the policy says, or as Prequal does where a request may name it.
+
+        A request's own policy decides how many nodes are probed for it, never how the pool is kept, which
+        all requests share.
+        """
+        own = find_policy(self.policy).probing
+        return CATALOGUE[_PREQUAL].probing if self.policy_by_header and own.per_request <= 0 else own
+
+    @property
+    def beliefs(self) -> FleetSettings:
+        """Bounds and time constants of the beliefs, with the probe pool as `probing` says."""
+        return replace(self.fleet, probing=self.probing)
+
+    @property
+    def hears_idle_news(self) -> bool:
+        """Whether some request may be placed by a policy that wants to hear who became idle."""
+        return self.policy_by_header or find_policy(self.policy).idle_news

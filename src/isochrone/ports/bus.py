@@ -27,8 +27,12 @@ class Bus(Protocol):
         """Send `payload` to whoever listens on `subject` now; dropped when the server is away."""
         ...
 
-    async def subscribe(self, subject: str, handler: Handler) -> None:
-        """Have `handler` called for each message on `subject` (NATS wildcards allowed)."""
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+        """Have `handler` called for each message on `subject` (NATS wildcards allowed).
+
+        Of all subscribers with the same `queue` each message reaches one, drawn by the server; with "" it
+        reaches everybody.
+        """
         ...
 
     async def put(self, key: str, value: bytes) -> None:

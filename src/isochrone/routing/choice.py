@@ -1,7 +1,6 @@
 """What a policy is given, and what shape it has."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -27,10 +26,14 @@ class Choice:
     Attributes:
         view: the fleet as believed now.
         request: what is to be placed.
+        wanted: how many nodes of the ranking somebody will look at: the choice and its runners-up.
     """
 
-    def __init__(self, view: FleetView, request: Request, weights: EstimateWeights) -> None:
+    def __init__(
+        self, view: FleetView, request: Request, weights: EstimateWeights, wanted: int = RANKED_MAX
+    ) -> None:
         self.view, self.request, self._weights = view, request, weights
+        self.wanted = min(wanted, RANKED_MAX)
         self._estimates: dict[int, Estimate] = {}
         self._nodes: dict[int, NodeView] = {}
 
@@ -99,10 +102,12 @@ class Choice:
     def draw(self, count: int, luck: Luck) -> list[int]:
         """Up to `count` distinct usable nodes, each set as likely as any."""
         drawn: list[int] = []
-        for _ in range(_DRAWS_MAX * count):
+        nodes = len(self.view.nodes)
+        # Trying at random beats looking at all only while few of many are wanted.
+        for _ in range(_DRAWS_MAX * count if nodes > 2 * count else 0):
             if len(drawn) == count:
                 return drawn
-            index = luck.randrange(len(self.view.nodes))
+            index = luck.randrange(nodes)
             if index not in drawn and self.may(index):
                 drawn.append(index)
         left = [int(index) for index in self.usable if index not in drawn]
@@ -117,28 +122,29 @@ class Choice:
         """
         left = np.where(self.columns.available, weights, 0.0)
         left[list(self.view.left_out)] = 0.0
-        drawn: list[int] = []
-        while len(drawn) < count:
-            edges = np.cumsum(left)
-            if not edges[-1] > 0.0:
-                break
+        edges, drawn = np.cumsum(left), list[int]()
+        while len(drawn) < count and edges[-1] > 0.0:
             index = int(np.searchsorted(edges, luck.random() * edges[-1], side="right"))
-            drawn.append(index)
-            left[index] = 0.0
+            if index in drawn:
+                # To draw again without those drawn so far is to draw from the rest.
+                left[drawn] = 0.0
+                edges = np.cumsum(left)
+            else:
+                drawn.append(index)
         return drawn or self.draw(count, luck)
 
     def least(self, costs: Floats, luck: Luck | None = None) -> list[int]:
-        """The usable nodes of least cost, best first, at most `RANKED_MAX`.
+        """The usable nodes of least cost, best first, at most `wanted`.
 
         `costs`: shape (nodes,). Between equals `luck` decides, or without it the order of the view.
         """
         few = self.usable
-        if len(few) > RANKED_MAX:
+        if len(few) > self.wanted:
             among = costs[few]
-            edge = np.partition(among, RANKED_MAX - 1)[RANKED_MAX - 1]
+            edge = np.partition(among, self.wanted - 1)[self.wanted - 1]
             less, equal = few[among < edge], few[among == edge]
-            wanted = RANKED_MAX - len(less)
-            few = np.concatenate((less, _some(equal, wanted, luck) if luck else equal[:wanted]))
+            missing = self.wanted - len(less)
+            few = np.concatenate((less, _some(equal, missing, luck) if luck else equal[:missing]))
         ordered = [int(index) for index in few]
         return sorted(shuffled(ordered, luck) if luck else ordered, key=costs.__getitem__)
 
@@ -148,7 +154,10 @@ class Choice:
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]
-"""A policy: usable nodes in the order in which they are to be tried, at least one; (choice, luck, parameters)."""
+"""A policy, from (choice, luck, parameters): distinct usable nodes in the order to try them.
+
+At least one and at most `RANKED_MAX`; it is asked only while there is a usable node.
+"""
 
 
 def shuffled(items: Sequence[int], luck: Luck) -> list[int]:

@@ -36,7 +36,7 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
     The decision has no candidates when no node in `view` is usable; its exclusions then say why.
     """
     router = router or Router()
-    choice = Choice(view, request, router.weights)
+    choice = Choice(view, request, router.weights, router.candidates_max)
     ranked = router.policy.decide(choice, luck) if choice.any_usable else ()
     return Decision(
         request_id=request.id,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from isochrone.ports import SettingError
-from isochrone.sim.scenario import Fault
+from isochrone.sim.world_spec import Fault
 
 if TYPE_CHECKING:
     from isochrone.sim.world import World
@@ -41,8 +41,8 @@ class Faults:
                 raise SettingError(f"faults: {fault.kind} names node {name!r}, which is not there.")
         if fault.nodes:
             return [yard.index[name] for name in fault.nodes]
-        if fault.regions:
-            return self._world.nodes_in(fault.regions)
+        if fault.all_regions:
+            return self._world.nodes_in(fault.all_regions)
         count = max(1, round(fault.share * len(yard.nodes)))
         return sorted(self._luck.sample(range(len(yard.nodes)), count))
 
@@ -63,9 +63,9 @@ class Faults:
         return self._power(self._nodes(fault))
 
     def _region_loss(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
-        nodes = self._world.nodes_in(fault.regions)
+        nodes = self._world.nodes_in(fault.all_regions)
         if not nodes:
-            raise SettingError(f"faults: region_loss names {', '.join(fault.regions)}, where no node stands.")
+            raise SettingError(f"faults: region_loss names {', '.join(fault.all_regions)}, where no node stands.")
         return self._power(nodes)
 
     def _slow_node(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
@@ -97,8 +97,8 @@ class Faults:
     def _partition(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
         network = self._world.network
         return (
-            lambda _now_s: network.partition(fault.regions, cut=True),
-            lambda _now_s: network.partition(fault.regions, cut=False),
+            lambda _now_s: network.partition(fault.all_regions, cut=True),
+            lambda _now_s: network.partition(fault.all_regions, cut=False),
         )
 
     def _gateway_crash(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:

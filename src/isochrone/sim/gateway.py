@@ -71,6 +71,7 @@ class GatewayPlan:
         rtt_prior: what it knows of distances before it measured any.
         timeout_s: when it gives a request up.
         attempts_max: nodes tried for one request.
+        stream: clients read answers token by token.
     """
 
     router: Router
@@ -78,6 +79,7 @@ class GatewayPlan:
     rtt_prior: Callable[[str], float | None]
     timeout_s: float
     attempts_max: int
+    stream: bool = True
 
 
 class SimGateway:
@@ -113,7 +115,7 @@ class SimGateway:
             prompt_bytes=job.prompt_tokens * BYTES_PER_TOKEN,
             blocks=job.blocks,
             output_tokens_max=job.output_tokens_max,
-            stream=True,
+            stream=self._plan.stream,
             deadline_s=now_s + self._plan.timeout_s,
         )
         return Flight(job, request, self.index, admitted_s=now_s, deadline_s=request.deadline_s)

@@ -16,16 +16,15 @@ from isochrone.sim.yard import Yard
 class Oracle:
     """Sees through walls. One for all gateways."""
 
-    def __init__(self, yard: Yard, network: Network, gateway_regions: tuple[str, ...]) -> None:
-        self._yard, self._network = yard, network
+    def __init__(self, yard: Yard, network: Network) -> None:
+        self._yard = yard
         nodes = len(yard.nodes)
         self._free_at_s = np.zeros(nodes)
         self._on_the_wire_s = np.zeros(nodes)
         self._sent: dict[tuple[int, int, int], float] = {}
         self._slots = np.array([node.spec.hardware.slots for node in yard.nodes], np.float64)
-        self._speeds: dict[str, tuple[Floats, Floats, Floats, Floats]] = {}
+        self._speeds: dict[str, tuple[Floats, Floats, Floats]] = {}
         self._rtt_ms = (network.out_s + network.back_s) * 1e3
-        del gateway_regions
         yard.changed.append(self._look)
 
     def _look(self, node: int, now_s: float) -> None:
@@ -45,14 +44,14 @@ class Oracle:
     def decide(self, view: FleetView, flight: Flight, now_s: float) -> Decision:
         """The best node by the truth, and the next best two."""
         job, speeds = flight.job, self._speeds_of(flight.job.model)
-        base_ms, ms_per_token, tpot_ms, slope_ms = speeds
+        base_ms, ms_per_token, tpot_ms = speeds
         tried = [self._yard.index[name] for name in flight.failed]
-        running = np.minimum(self._slots, 1.0)
         rtt_ms = self._rtt_ms[flight.gateway]
         wait_s = np.maximum(0.0, self._free_at_s - now_s) + np.maximum(0.0, self._on_the_wire_s)
         prefill_ms = base_ms + ms_per_token * job.prompt_tokens
-        decode_ms = (job.output_tokens - 1) * (tpot_ms + slope_ms * (running - 1))
-        score_ms = rtt_ms + 1e3 * wait_s + prefill_ms + DEFAULT_WEIGHTS.beta_stream * decode_ms
+        decode_ms = (job.output_tokens - 1) * tpot_ms
+        beta = DEFAULT_WEIGHTS.beta_stream if flight.request.stream else DEFAULT_WEIGHTS.beta_whole
+        score_ms = rtt_ms + 1e3 * wait_s + prefill_ms + beta * decode_ms
         score_ms[~self._yard.alive] = np.inf
         score_ms[tried] = np.inf
         best = [int(index) for index in np.argsort(score_ms, kind="stable")[:3] if score_ms[index] < np.inf]
@@ -83,22 +82,21 @@ class Oracle:
             at_s=view.now_s,
         )
 
-    def _speeds_of(self, model: str) -> tuple[Floats, Floats, Floats, Floats]:
+    def _speeds_of(self, model: str) -> tuple[Floats, Floats, Floats]:
         known = self._speeds.get(model)
         if known is None:
             rows = [self._speed_of(index, model) for index in range(len(self._yard.nodes))]
-            base, per_token, tpot, slope = np.array(rows).T
-            known = self._speeds[model] = (base, per_token, tpot, slope)
+            base, per_token, tpot = np.array(rows).T
+            known = self._speeds[model] = (base, per_token, tpot)
         return known
 
-    def _speed_of(self, index: int, model: str) -> tuple[float, float, float, float]:
+    def _speed_of(self, index: int, model: str) -> tuple[float, float, float]:
         spec = self._yard.nodes[index].spec
         if model not in spec.models:
-            return (np.inf, 0.0, 0.0, 0.0)
+            return (np.inf, 0.0, 0.0)
         speed = spec.hardware.speeds[model]
         return (
             speed.prefill_base_ms / spec.speed,
             speed.prefill_ms_per_token / spec.speed,
             speed.tpot_ms / spec.speed,
-            speed.tpot_ms_per_sequence / spec.speed,
         )

@@ -11,7 +11,7 @@ from isochrone.model import Floats, Indices, Load
 from isochrone.sim.agenda import Agenda
 from isochrone.sim.gateway import SimGateway
 from isochrone.sim.network import Network
-from isochrone.sim.scenario import BusSettings
+from isochrone.sim.world_spec import BusSettings
 from isochrone.sim.yard import LOAD_FIELDS, Yard
 
 _LATE_S_MAX = 30.0
@@ -24,7 +24,7 @@ class _Batch:
 
     gateway: int
     nodes: Indices
-    seq: int
+    seq: Indices
     told: dict[str, Floats]
 
 
@@ -97,8 +97,12 @@ class Pulses:
         self._tick += 1
         slot = self._tick % len(self._ring)
         batches, self._ring[slot] = self._ring[slot], []
+        by_gateway: dict[int, list[_Batch]] = {}
         for batch in batches:
-            self._deliver(batch, now_s)
+            by_gateway.setdefault(batch.gateway, []).append(batch)
+        for together in by_gateway.values():
+            for batch in self._merged(together):
+                self._deliver(batch, now_s)
         self._speak(self._speakers[self._tick % self._phases], now_s)
         self._agenda.note(now_s + self._settings.tick_s, self._on_tick, None)
 
@@ -124,8 +128,23 @@ class Pulses:
                 if after:
                     chosen = ticks == after
                     part = {name: told[name][chosen] for name in LOAD_FIELDS}
-                    batch = _Batch(gateway.index, speakers[chosen], self._tick, part)
+                    seq = np.full(int(chosen.sum()), self._tick)
+                    batch = _Batch(gateway.index, speakers[chosen], seq, part)
                     self._ring[(self._tick + int(after)) % len(self._ring)].append(batch)
+
+    def _merged(self, batches: list[_Batch]) -> list[_Batch]:
+        """One batch of all, where none of them can hold a node twice: those of one round of pulses."""
+        spoken = [int(batch.seq[0]) for batch in batches]
+        if len(batches) == 1 or max(spoken) - min(spoken) >= self._phases:
+            return batches
+        return [
+            _Batch(
+                gateway=batches[0].gateway,
+                nodes=np.concatenate([batch.nodes for batch in batches]),
+                seq=np.concatenate([batch.seq for batch in batches]),
+                told={name: np.concatenate([b.told[name] for b in batches]) for name in LOAD_FIELDS},
+            )
+        ]
 
     def _deliver(self, batch: _Batch, now_s: float) -> None:
         gateway = self._gateways[batch.gateway]
@@ -138,11 +157,12 @@ class Pulses:
             index = int(batch.nodes[at])
             if self._yard.alive[index]:
                 load = Load(*(_number(name, batch.told[name][at]) for name in LOAD_FIELDS))
-                self._tell(gateway, index, batch.seq, load, now_s)
-        if plain.any():
+                self._tell(gateway, index, int(batch.seq[at]), load, now_s)
+        if plain.all():
+            gateway.step(LoadsReceived(rows=rows, seq=batch.seq, **batch.told), now_s)
+        elif plain.any():
             columns = {name: column[plain] for name, column in batch.told.items()}
-            seq = np.full(int(plain.sum()), batch.seq)
-            gateway.step(LoadsReceived(rows=rows[plain], seq=seq, **columns), now_s)
+            gateway.step(LoadsReceived(rows=rows[plain], seq=batch.seq[plain], **columns), now_s)
 
     def _tell(self, gateway: SimGateway, index: int, seq: int, load: Load, now_s: float) -> None:
         """A whole pulse, models and all; with the card for a gateway that does not know the node."""

@@ -18,7 +18,7 @@ from isochrone.sim.node import Done, FirstToken, NodeEvent
 from isochrone.sim.oracle import Oracle
 from isochrone.sim.pulses import Pulses
 from isochrone.sim.recorder import Recorder
-from isochrone.sim.scenario import Scenario
+from isochrone.sim.world_spec import Scenario
 from isochrone.sim.spec import Job, NodeSpec
 from isochrone.sim.yard import Yard
 
@@ -26,6 +26,7 @@ _DRAIN_S = 600.0
 """How long a world goes on after its last arrival, at most."""
 
 _CANDIDATES_MAX = 3
+"""A decision's choice and runners-up. A live gateway looks at more, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class World:
         )
         self.yard = Yard(plan.nodes, self.agenda, self._node_did)
         self.recorder = Recorder(plan.client_regions, plan.models, self.yard.names)
-        self._oracle = Oracle(self.yard, self.network, plan.gateway_regions) if plan.policy is None else None
+        self._oracle = Oracle(self.yard, self.network) if plan.policy is None else None
         self.gateways = [self._gateway(index) for index in range(len(plan.gateway_regions))]
         luck = np.random.Generator(np.random.PCG64(np.random.SeedSequence([plan.seed, 0x9015E])))
         self.pulses = Pulses(scenario.bus, self.agenda, self.yard, self.network, self.gateways, luck)
@@ -102,7 +103,8 @@ class World:
                 settings=settings,
                 rtt_prior=lambda region: self.network.rtt_ms(index, region),
                 timeout_s=scenario.gateways.timeout_s,
-                attempts_max=scenario.gateways.retries,
+                attempts_max=scenario.gateways.attempts_max,
+                stream=scenario.traffic.stream,
             ),
             outside,
             self._stream(f"gateway-{index}"),

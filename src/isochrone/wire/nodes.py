@@ -14,6 +14,7 @@ from isochrone.wire.errors import WireError
 
 CARD_BYTES_MAX = 256 * 1024
 PULSE_BYTES_MAX = 256 * 1024
+IDLE_BYTES_MAX = 128
 MODELS_MAX = 1024
 TEXT_MAX = 256
 COUNT_MAX = 1_000_000
@@ -30,6 +31,14 @@ _pulses = msgspec.json.Decoder(Pulse)
 _loads = msgspec.json.Decoder(Load)
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    node: str
+
+
+_idles = msgspec.json.Decoder(_Idle)
 
 
 def check_node_name(name: str) -> str:
@@ -103,6 +112,16 @@ def decode_pulse(data: bytes) -> Pulse:
     return pulse
 
 
+def encode_idle(node: str) -> bytes:
+    """What the node called `node` publishes when it became idle."""
+    return _encoder.encode(_Idle(node))
+
+
+def decode_idle(data: bytes) -> str:
+    """The name of the node that became idle. Raises WireError."""
+    return check_node_name(_decode(_idles, data, IDLE_BYTES_MAX, "announcement").node)
+
+
 def encode_load(load: Load) -> bytes:
     """The load as one line of JSON, for a trailer."""
     return _encoder.encode(_rounded(load))
@@ -151,6 +170,7 @@ def _check_load(load: Load, whose: str) -> None:
             _Bound("wait_s", load.wait_s, SECONDS_MAX),
             _Bound("backlog_s", load.backlog_s, SECONDS_MAX * load.slots),
             _Bound("inflow", load.inflow, INFLOW_MAX),
+            _Bound("kv_used", load.kv_used, 1.0),
         ),
     )
 

@@ -3,6 +3,9 @@
 PING_PATH = "/isochrone/v1/ping"
 """On a node: answers 204 at once, for measuring the round trip."""
 
+LOAD_PATH = "/isochrone/v1/load"
+"""On a node: answers 204 at once, its load in the head, for policies that probe."""
+
 STATE_PATH = "/isochrone/v1/state"
 """On a node: its card and its pulse, as JSON."""
 
@@ -18,6 +21,12 @@ DECISIONS_PATH = "/isochrone/v1/decisions/"
 PULSES = "isochrone.pulse.*"
 """Subscribe here for the pulses of all nodes."""
 
+IDLE = "isochrone.idle"
+"""A node that became idle says so here; each announcement is heard by one gateway of those that listen."""
+
+IDLE_LISTENERS = "isochrone-gateways"
+"""The NATS queue group in which gateways listen on `IDLE`."""
+
 DECISIONS = "isochrone.decision.*"
 """Subscribe here for every decision with its outcomes, as one event, from all gateways."""
 
@@ -28,13 +37,16 @@ HEADER_DECISION = b"x-isochrone-decision"
 """In each answer of the gateway: the id to `isochrone explain`."""
 
 HEADER_POLICY = b"x-isochrone-policy"
-"""In a request to the gateway: decide this one by another policy, where the gateway allows it."""
+"""In a request to the gateway: decide this one by another policy, where the gateway allows it.
+
+Written as `name` or `name:parameter=value,...`.
+"""
 
 HEADER_TIMEOUT_MS = b"x-isochrone-timeout-ms"
 """In a request: how long the client will wait for the whole answer, in milliseconds."""
 
 HEADER_LOAD = b"endpoint-load-metrics"
-"""In the head of each answer of a node: its load, in ORCA's JSON form."""
+"""In the head of each answer of a node for tokens or to a probe: its load, in ORCA's JSON form."""
 
 TRAILER_TIMINGS = b"x-isochrone-timings"
 """In the trailer of each answer of a node: `model.Timings`."""

@@ -7,6 +7,7 @@ from typing import Any
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.settings import DEFAULT_SETTINGS
 from isochrone.nodes.inference.desk import Desk
+from isochrone.nodes.inference.idle import IdleNews
 from isochrone.nodes.inference.metrics import NodeMetrics
 from isochrone.nodes.inference.relay_job import Relay
 from isochrone.nodes.inference.service import Service
@@ -17,9 +18,16 @@ from isochrone.nodes.inference.turns import Turns
 from isochrone.ports import Bus, BusError, Clock, EngineError, EngineHost, IsochroneError, SettingError, Store
 from isochrone.relay import Headers, HttpClient, HttpServer, ServerLimits
 from isochrone.wire import WireError
-from isochrone.wire.nodes import card_digest, decode_card, decode_pulse, encode_card, encode_pulse
+from isochrone.wire.nodes import (
+    card_digest,
+    decode_card,
+    decode_pulse,
+    encode_card,
+    encode_idle,
+    encode_pulse,
+)
 from isochrone.wire.openai import error_body
-from isochrone.wire.subjects import pulse_subject
+from isochrone.wire.subjects import IDLE, pulse_subject
 
 
 class Agent:
@@ -51,10 +59,11 @@ class Agent:
             log=log,
             epoch=clock.unix_ms(),
         )
+        self._idle_news = IdleNews(self.state, self._announce_idle)
         turns = Turns(desk, shelf, clock)
         limits = ServerLimits(connections_max=settings.connections_max)
         self._server = HttpServer(
-            Service(self.state, turns).handle,
+            Service(self.state, turns, self._idle_news).handle,
             limits,
             error_body=error_body,
             on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
@@ -72,6 +81,7 @@ class Agent:
         _check_card(state)
         self._bus.on_change(self._bus_changed)
         self._spawn(self._pulses())
+        self._idle_news.look()
         if state.host.loads:
             self._spawn(self._unload_idle())
         else:
@@ -107,11 +117,16 @@ class Agent:
     def _tell(self) -> None:
         """Something that others wait for has changed: do not let them wait for the next pulse."""
         self._spawn(self._publish())
+        self._idle_news.look()
+
+    def _announce_idle(self) -> None:
+        self._spawn(self._bus.publish(IDLE, encode_idle(self._settings.name)))
 
     def _bus_changed(self, connected: bool) -> None:  # noqa: FBT001 - the port's signature
         if connected:
             self._card_written = ""  # the server may have come back with nothing
             self._tell()
+            self._idle_news.say_again()
 
     async def _pulses(self) -> None:
         while True:
@@ -171,6 +186,7 @@ class Agent:
                 else:
                     in_engine = (gauges.running or 0) + (gauges.queued or 0)
                     self.state.desk.foreign_jobs = max(0, in_engine - len(self.state.desk.running))
+                    self._idle_news.look()
             await asyncio.sleep(self._settings.engine_metrics_s)
 
 

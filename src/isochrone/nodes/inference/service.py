@@ -10,6 +10,7 @@ import msgspec
 
 from isochrone.model import Request
 from isochrone.nodes.inference.desk import Job
+from isochrone.nodes.inference.idle import IdleNews
 from isochrone.nodes.inference.relay_job import Stopwatch, Task, finish, measure, relay
 from isochrone.nodes.inference.shelf import ShelvedModel
 from isochrone.nodes.inference.state import NodeState
@@ -25,8 +26,8 @@ _Answer = Callable[[Exchange], Awaitable[None]]
 class Service:
     """The node's HTTP handler: `handle` is given to the server."""
 
-    def __init__(self, state: NodeState, turns: Turns) -> None:
-        self._state, self._turns = state, turns
+    def __init__(self, state: NodeState, turns: Turns, idle_news: IdleNews) -> None:
+        self._state, self._turns, self._idle_news = state, turns, idle_news
         self._ids = count(1)
         self._routes: dict[tuple[str, str], _Answer] = {
             ("POST", openai.CHAT_PATH): self._infer,
@@ -35,6 +36,7 @@ class Service:
             ("GET", "/health"): self._health,
             ("GET", "/metrics"): self._metrics,
             ("GET", subjects.PING_PATH): self._ping,
+            ("GET", subjects.LOAD_PATH): self._load,
             ("GET", subjects.STATE_PATH): self._told,
         }
 
@@ -78,12 +80,14 @@ class Service:
             state.metrics.refused.inc()
             return self._refuse(exchange)
         state.shelf.use(model)
+        self._idle_news.look()
         try:
             await self._work(exchange, request, model, job)
         finally:
             state.desk.leave(job.id, state.clock.now_s())
             state.shelf.release(model)
             self._turns.changed()
+            self._idle_news.look()
         return None
 
     def _refuse(self, exchange: Exchange) -> None:
@@ -153,6 +157,9 @@ class Service:
 
     async def _ping(self, exchange: Exchange) -> None:
         exchange.reply(204, b"")
+
+    async def _load(self, exchange: Exchange) -> None:
+        exchange.reply(204, b"", headers=(self._load_header(),))
 
     async def _told(self, exchange: Exchange) -> None:
         exchange.reply(200, msgspec.json.encode({"card": self._state.card(), "pulse": self._state.pulse()}))

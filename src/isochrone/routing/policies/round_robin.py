@@ -5,7 +5,7 @@ Reads: the number of dispatches so far. Source: nginx's and HAProxy's default, u
 
 from collections.abc import Sequence
 
-from isochrone.routing.choice import RANKED_MAX, Choice
+from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 
 
@@ -14,4 +14,4 @@ def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
     del luck, parameters
     usable = choice.usable
     start = choice.view.turn % len(usable)
-    return [int(usable[(start + step) % len(usable)]) for step in range(min(RANKED_MAX, len(usable)))]
+    return [int(usable[(start + step) % len(usable)]) for step in range(min(choice.wanted, len(usable)))]

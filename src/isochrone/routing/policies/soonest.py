@@ -9,10 +9,10 @@ prompt, are then worked out in full.
 
 from collections.abc import Sequence
 
-from isochrone.routing.choice import RANKED_MAX, Choice
+from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 
-_OWNERS_MAX = 16
+_OWNERS_MAX = 8
 
 
 def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
@@ -20,4 +20,4 @@ def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
     del luck, parameters
     owners = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))[:_OWNERS_MAX]
     best = choice.least(choice.service.score_ms)
-    return choice.soonest([*best, *(index for index in owners if index not in best)])[:RANKED_MAX]
+    return choice.soonest([*best, *(index for index in owners if index not in best)])[: choice.wanted]

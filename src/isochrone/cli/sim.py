@@ -1,0 +1,208 @@
+"""`isochrone sim`: policies against each other in a simulated world."""
+
+import json
+import os
+import shlex
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from isochrone.ports import SettingError
+from isochrone.routing import CATALOGUE, find_policy
+from isochrone.sim.report import write_report
+from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise, write_summary_json
+from isochrone.sim.runner import Run
+from isochrone.sim.scenario import Scenario, changed, load_scenario, shipped_scenarios
+from isochrone.sim.sweep import SweepPlan, left_to_do, plan_runs, run_all
+from isochrone.sim.tuning import judge, read_tuning, settings_of, tuning_runs, write_tuning
+
+Options = list[str] | None
+
+
+def sim(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario, or the path of a .toml file.")] = "",
+    policy: Annotated[
+        Options, typer.Option(help="Only these: name or name:parameter=number,... 'all' for all. Repeat.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds; the same for every policy.")] = 10,
+    first_seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 1,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Short for --set nodes.count=N.")] = None,
+    change: Annotated[
+        Options, typer.Option("--set", help="Another value: key=value, such as traffic.rho=0.9. Repeat.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for results; what is in it already is not run again.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
+    tuned: Annotated[Path | None, typer.Option(help="Take each policy's parameters from this record.")] = None,
+    tune: Annotated[
+        Path | None, typer.Option(help="Tune the policies instead, on seeds of their own; record it here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The summaries as JSON.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="List the shipped scenarios.")] = False,
+) -> None:
+    """Run policies against each other in virtual time, over the code that the gateway runs.
+
+    Writes one Parquet file for each run (a row a request, with its decision), summary.json, pictures and
+    report.html. A sweep that was stopped goes on where it was when called again with the same --out.
+    """
+    if listed or not scenario:
+        return _list_scenarios(as_json=as_json)
+    console = Console(stderr=True)
+    found = changed(load_scenario(scenario), _changes(change or (), nodes))
+    names = _policies(found, policy or (), tuned)
+    folder = out or Path("isochrone-sim") / found.name
+    jobs = jobs or os.cpu_count() or 1
+    if tune is not None:
+        return _tune(console, found, names, Effort(seeds, jobs, folder), tune)
+    runs = plan_runs(SweepPlan(found, tuple(names), seeds, first_seed))
+    _run_with_progress(console, runs, folder, jobs)
+    summaries = _summaries(runs, folder, found)
+    write_summary_json(folder, summaries)
+    report = write_report(folder, command=_command())
+    if as_json:
+        typer.echo((folder / "summary.json").read_text())
+    else:
+        Console().print(_table(summaries))
+    console.print(f"\nreport: {report}", highlight=False)
+    return None
+
+
+# -- what is asked for -----------------------------------------------------------------------------
+
+
+def _changes(given: Sequence[str], nodes: int | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for each in given:
+        key, equals, value = each.partition("=")
+        if not equals:
+            raise SettingError(f"--set {each!r}: write key=value, such as traffic.rho=0.9")
+        try:
+            changes[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            changes[key.strip()] = value.strip()
+    if nodes is not None:
+        changes["nodes.count"] = nodes
+    return changes
+
+
+def _policies(scenario: Scenario, given: Sequence[str], tuned: Path | None) -> list[str]:
+    names = list(given) or list(scenario.policies)
+    if "all" in names:
+        names = [name for name in names if name != "all"] + [name for name in CATALOGUE if name not in names]
+    best = read_tuning(tuned) if tuned is not None else {}
+    return [best.get(name, name) for name in names]
+
+
+def _command() -> str:
+    return shlex.join(["isochrone", *sys.argv[1:]])
+
+
+def _list_scenarios(*, as_json: bool) -> None:
+    if as_json:
+        return typer.echo(json.dumps(shipped_scenarios(), indent=2))
+    table = Table("scenario", "about", box=None)
+    for name, title in shipped_scenarios().items():
+        table.add_row(name, title)
+    return Console().print(table)
+
+
+# -- running ---------------------------------------------------------------------------------------
+
+
+class Effort:
+    """How much is run, and where it goes."""
+
+    def __init__(self, seeds: int, jobs: int, folder: Path) -> None:
+        self.seeds, self.jobs, self.folder = seeds, jobs, folder
+
+
+def _run_with_progress(console: Console, runs: Sequence[Run], folder: Path, jobs: int) -> None:
+    left = left_to_do(runs, folder)
+    if len(left) < len(runs):
+        console.print(f"{len(runs) - len(left)} of {len(runs)} runs are in {folder} already", highlight=False)
+    shares = [0.0] * len(left)
+    columns = (
+        TextColumn("{task.fields[done]}/{task.fields[runs]} runs"), BarColumn(), TaskProgressColumn(),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(elapsed_when_finished=False),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("", total=float(len(left)), done=0, runs=len(left))
+
+        def told(number: int, share: float) -> None:
+            shares[number] = max(shares[number], share)
+            bar.update(task, completed=sum(shares), done=sum(each >= 1.0 for each in shares))
+
+        run_all(left, folder, jobs, told)
+
+
+def _tune(console: Console, scenario: Scenario, names: Sequence[str], effort: Effort, record: Path) -> None:
+    plain = [find_policy(name).name for name in names]
+    if scenario.sweep:
+        raise SettingError(f"{scenario.name}: a sweep can't be tuned at once; fix its keys with --set key=value")
+    tried = sum(len(settings_of(name)) for name in plain)
+    console.print(f"{tried} settings of {len(plain)} policies, {effort.seeds} seeds each", highlight=False)
+    runs = tuning_runs(scenario, plain, effort.seeds)
+    _run_with_progress(console, runs, effort.folder, effort.jobs)
+    found = judge(scenario, plain, runs, [run_path(effort.folder, run.meta) for run in runs])
+    write_tuning(record, scenario, found, _command())
+    table = Table("policy", "best", "mean ms", "default ms", box=None)
+    for tuned in found:
+        default = next(trial for trial in tuned.trials if trial.policy == tuned.name)
+        table.add_row(
+            tuned.name, tuned.best, f"{tuned.trials[0].cost_ms:,.0f}", f"{default.cost_ms:,.0f}"
+        )
+    Console().print(table)
+    console.print(f"\nrecord: {record}", highlight=False)
+
+
+def _summaries(runs: Sequence[Run], folder: Path, scenario: Scenario) -> list[RunSummary]:
+    slo = Slo(scenario.slo.ttft_ms, scenario.slo.tpot_ms)
+    summaries = []
+    for run in runs:
+        meta, table = read_run(run_path(folder, run.meta))
+        summaries.append(summarise(table, meta, slo))
+    return summaries
+
+
+# -- telling ---------------------------------------------------------------------------------------
+
+
+def _table(summaries: Sequence[RunSummary]) -> Table:
+    """A line for each cell and policy: means over seeds."""
+    groups: dict[tuple[str, str], list[RunSummary]] = {}
+    for summary in summaries:
+        cell = ", ".join(f"{key}={value}" for key, value in summary.meta.cell.items())
+        groups.setdefault((cell, summary.meta.policy), []).append(summary)
+    table = Table(box=None, header_style="bold")
+    swept = any(cell for cell, _ in groups)
+    for name in (["cell"] if swept else []) + ["policy"]:
+        table.add_column(name, no_wrap=name == "policy")
+    for name in ("TTFT mean", "p50", "p95", "p99 ms", "total mean", "p99 ms", "goodput/s", "errors", "hits"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (cell, policy), found in groups.items():
+        figures = [
+            f"{_mean(s.ttft_ms.mean for s in found):,.0f}",
+            f"{_mean(s.ttft_ms.p50 for s in found):,.0f}",
+            f"{_mean(s.ttft_ms.p95 for s in found):,.0f}",
+            f"{_mean(s.ttft_ms.p99 for s in found):,.0f}",
+            f"{_mean(s.total_ms.mean for s in found):,.0f}",
+            f"{_mean(s.total_ms.p99 for s in found):,.0f}",
+            f"{_mean(s.goodput_per_s for s in found):,.1f}",
+            f"{_mean(s.error_share for s in found):.2%}",
+            f"{_mean(s.hit_share for s in found):.0%}",
+        ]
+        table.add_row(*([cell] if swept else []), policy, *figures)
+    return table
+
+
+def _mean(values: Any) -> float:
+    numbers = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
+    return sum(numbers) / len(numbers) if numbers else float("nan")

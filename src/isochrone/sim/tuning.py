@@ -1,0 +1,126 @@
+"""Fair rivals: each policy's parameters tried on a workload, and the best kept.
+
+Tuned on seeds of their own, so that what is compared afterwards was never seen by any of them.
+"""
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from isochrone import __version__
+from isochrone.ports import SettingError
+from isochrone.routing import find_policy
+from isochrone.sim.results import ended_as, numbers, read_run, truths
+from isochrone.sim.runner import Run
+from isochrone.sim.scenario import Scenario, digest
+
+FIRST_SEED = 1001
+"""Seeds from here on are for tuning only."""
+
+SETTINGS_MAX = 32
+"""Settings tried for one policy; of a larger grid as many, evenly spread over it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One setting of one policy, tried.
+
+    Attributes:
+        policy: with its parameters, as `find_policy` takes it.
+        cost_ms: mean over all counted requests of the time to first token, or to the last where clients do
+            not read along; one without an answer costs the deadline.
+        seeds: over how many seeds.
+    """
+
+    policy: str
+    cost_ms: float
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning found for one policy: every trial, the best first."""
+
+    name: str
+    trials: tuple[Trial, ...]
+
+    @property
+    def best(self) -> str:
+        """The best setting."""
+        return self.trials[0].policy
+
+
+def settings_of(name: str) -> list[str]:
+    """The settings to try: the default first, then the policy's grid. Raises KeyError for an unknown name."""
+    policy = find_policy(name)
+    grid = policy.grid or {}
+    points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    step = max(1, math.ceil(len(points) / SETTINGS_MAX))
+    written = (_text(name, point) for point in points[::step] if point)
+    return list(dict.fromkeys((name, *written)))
+
+
+def _text(name: str, point: Mapping[str, float]) -> str:
+    return f"{name}:" + ",".join(f"{key}={value:g}" for key, value in point.items())
+
+
+def tuning_runs(scenario: Scenario, names: Iterable[str], seeds: int) -> list[Run]:
+    """Every run that tuning these policies takes."""
+    return [
+        Run(scenario, policy, FIRST_SEED + number)
+        for number in range(seeds)
+        for name in names
+        for policy in settings_of(name)
+    ]
+
+
+def judge(scenario: Scenario, names: Iterable[str], runs: Sequence[Run], files: Sequence[Path]) -> list[Tuned]:
+    """Each policy's trials, the best first; between equals the one nearer the beginning of the grid."""
+    costs: dict[str, list[float]] = {}
+    for run, path in zip(runs, files, strict=True):
+        costs.setdefault(run.policy, []).append(_cost_ms(path, scenario))
+    found = []
+    for name in names:
+        trials = [Trial(p, sum(costs[p]) / len(costs[p]), len(costs[p])) for p in settings_of(name)]
+        found.append(Tuned(name, tuple(sorted(trials, key=lambda trial: trial.cost_ms))))
+    return found
+
+
+def _cost_ms(path: Path, scenario: Scenario) -> float:
+    _, table = read_run(path)
+    counted, answered = truths(table, "counted"), ended_as(table, "answered")
+    cost_ms = numbers(table, "ttft_ms" if scenario.traffic.stream else "total_ms").copy()
+    cost_ms[~answered] = scenario.gateways.timeout_s * 1e3
+    return float(cost_ms[counted].mean()) if counted.any() else math.inf
+
+
+def write_tuning(path: Path, scenario: Scenario, found: Sequence[Tuned], command: str) -> None:
+    """Record what was tried and found, as JSON that `read_tuning` reads."""
+    told = {
+        "scenario": scenario.name,
+        "digest": digest(scenario),
+        "version": __version__,
+        "command": command,
+        "best": {tuned.name: tuned.best for tuned in found},
+        "trials": {
+            tuned.name: [
+                {"policy": trial.policy, "cost_ms": round(trial.cost_ms, 3), "seeds": trial.seeds}
+                for trial in tuned.trials
+            ]
+            for tuned in found
+        },
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(told, indent=1) + "\n")
+
+
+def read_tuning(path: Path) -> dict[str, str]:
+    """The best setting by policy name. Raises SettingError when the file is not one of ours."""
+    try:
+        best = json.loads(path.read_text("utf-8"))["best"]
+        return {str(name): str(policy) for name, policy in best.items()}
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SettingError(f"{path} is no record of tuning: {error}; make one with --tune") from error
