@@ -61,6 +61,10 @@ def test_every_header_and_subject_is_named() -> None:
             assert f"`{value.decode()}`" in OPERATIONS, name
     assert f"`{subjects.pulse_subject('<node>')}`" in OPERATIONS
     assert f"`{subjects.decision_subject('<gateway>')}`" in OPERATIONS
+    assert f"`{subjects.IDLE}`" in OPERATIONS
+    for name, value in vars(subjects).items():
+        if name.endswith("_PATH") and name != "MODEL_PATH":
+            assert value.rstrip("/") in OPERATIONS, name
 
 
 def test_every_variable_is_named() -> None:

@@ -78,6 +78,46 @@ async def test_what_is_published_reaches_who_listens(server: NatsServer, bus: Na
     assert (bus.dropped, bus.overruns, bus.handler_failures) == (0, 0, 0)
 
 
+async def test_of_those_who_share_a_queue_one_hears_each_message(server: NatsServer, bus: NatsBus) -> None:
+    as_port: Bus = bus
+    other = await NatsBus.connect(server.url, token=TOKEN, name="other")
+    (ours, hear), (theirs, they_hear), (everything, note) = inbox(), inbox(), inbox()
+    await as_port.subscribe("idle", hear, queue="gateways")
+    await other.subscribe("idle", they_hear, queue="gateways")
+    await other.subscribe("idle", note)
+    sent = [("idle", b"%d" % number) for number in range(50)]
+    for subject, payload in sent:
+        await bus.publish(subject, payload)
+    async with asyncio.timeout(5):
+        assert [await everything.get() for _ in sent] == sent
+    await until(lambda: ours.qsize() + theirs.qsize() >= len(sent))
+    shares = [queue.get_nowait() for queue in (ours, theirs) for _ in range(queue.qsize())]
+    assert sorted(shares) == sorted(sent)
+    await other.close()
+
+
+async def test_a_queue_is_joined_again_on_the_next_connection(server: NatsServer, bus: NatsBus) -> None:
+    messages, handler = inbox()
+    for _ in range(2):
+        await bus.subscribe("idle", handler, queue="gateways")
+    await kill(server)
+    await until(lambda: not bus.connected)
+    await server.start()
+    await until(lambda: bus.connected)
+    await bus.publish("idle", b"once")
+    await bus.subscribe("end", handler)
+    await bus.publish("end", b"")
+    async with asyncio.timeout(5):
+        assert [await messages.get(), await messages.get()] == [("idle", b"once"), ("end", b"")]
+    assert messages.empty()
+
+
+@pytest.mark.parametrize("queue", ["two words", "a.b", "*", ">", "line\nbreak"])
+async def test_a_malformed_queue_is_refused(bus: NatsBus, queue: str) -> None:
+    with pytest.raises(BusError, match="is no NATS queue group"):
+        await bus.subscribe("idle", lambda *_: None, queue=queue)
+
+
 async def test_the_bucket_keeps_replaces_and_forgets(bus: NatsBus) -> None:
     assert await bus.get("card.a") is None
     await bus.put("card.a", b"first")

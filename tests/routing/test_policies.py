@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from math import prod
 from random import Random
 
 import pytest
@@ -110,7 +111,9 @@ def test_the_same_arguments_give_the_same_decision(view, request_, seed):
 @EVERY_POLICY
 def test_every_tuned_value_can_be_set_and_lived_with(policy):
     view = a_view(*(a_node(name) for name in "abc"))
-    for parameter, values in (policy.grid or {}).items():
+    grid = policy.grid or {}
+    assert prod(map(len, grid.values())) <= 32
+    for parameter, values in grid.items():
         for value in values:
             tuned = policy.tuned(**{parameter: value})
             assert set(tuned.decide(a_choice(view), Random(1))) <= {0, 1, 2}

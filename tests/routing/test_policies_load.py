@@ -62,7 +62,7 @@ def test_two_choices_of_three_never_take_the_most_loaded():
 
 
 def test_own_requests_count_only_where_they_are_asked_for():
-    view = a_view(a_node("a", running=1, own_in_flight=5), a_node("b", running=2))
+    view = a_view(a_node("a", running=1, own_unseen=5), a_node("b", running=2))
     assert first("p2c", view) == "a"
     assert first("p2c-own", view) == "b"
 
@@ -72,7 +72,7 @@ def test_by_capacity_a_busy_fast_node_beats_an_idle_slow_one():
     view = a_view(a_node("s", FLAT), a_node("f", FAST, running=2))
     assert first("p2c", view) == "s"
     assert first("p2c-weighted:d=2", view) == "f"
-    with_own = a_view(a_node("s", FLAT), a_node("f", FAST, running=2, own_in_flight=2))
+    with_own = a_view(a_node("s", FLAT), a_node("f", FAST, running=2, own_unseen=2))
     assert first("p2c-weighted", with_own) == "f"
     assert first("p2c-weighted-own", with_own) == "s"
 
@@ -112,11 +112,11 @@ def test_expected_delay_counts_this_request_too():
     slow = a_node("s", FLAT)
     assert first("shortest-expected-delay", a_view(slow, a_node("f", FAST, running=2))) == "f"
     assert first("shortest-expected-delay", a_view(slow, a_node("f", FAST, running=2, queued=2))) == "s"
-    assert first("shortest-expected-delay", a_view(slow, a_node("f", FAST, own_in_flight=4))) == "s"
+    assert first("shortest-expected-delay", a_view(slow, a_node("f", FAST, own_unseen=4))) == "s"
 
 
 def test_expected_delay_of_virtual_server_knows_its_own_connections_only():
-    view = a_view(a_node("a", FLAT, running=9), a_node("b", FLAT, own_in_flight=1))
+    view = a_view(a_node("a", FLAT, running=9), a_node("b", FLAT, own_unseen=1, own_in_flight=1))
     assert first("shortest-expected-delay", view) == "b"
     assert first("shortest-expected-delay:reported=0", view) == "a"
 

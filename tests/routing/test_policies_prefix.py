@@ -135,7 +135,7 @@ def test_the_queue_score_is_relative_to_all_usable_nodes():
 
 
 def test_scorers_do_not_see_own_requests_unless_asked():
-    view = a_view(a_node("a", COLD, own_in_flight=3), a_node("b", COLD, kv_used=0.1))
+    view = a_view(a_node("a", COLD, own_unseen=3), a_node("b", COLD, kv_used=0.1))
     assert chosen("gie-1-1-1", view) == "a"
     assert chosen("gie-1-1-1:own=1", view) == "b"
 
@@ -202,7 +202,7 @@ def test_gorgo_adds_round_trip_prefill_and_what_is_ahead():
     assert chosen("gorgo", a_view(replace(here, running=1), there)) == "f"
     assert chosen("gorgo:rtt_weight=0", a_view(here, there)) == "f"
     assert chosen("gorgo:running_weight=0.1", a_view(replace(here, running=1), there)) == "h"
-    assert chosen("gorgo:own=1", a_view(replace(here, own_in_flight=1), there)) == "f"
+    assert chosen("gorgo:own=1", a_view(replace(here, own_unseen=1), there)) == "f"
 
 
 def test_gorgo_takes_off_what_is_cached():
@@ -226,7 +226,7 @@ STEADY = "predicted-latency:explore=0"
 def test_headroom_is_packed_or_spread():
     view = a_view(timed("a", 200.0), timed("b", 900.0), timed("c", 1100.0), timed("d", 500.0))
     assert ranked(STEADY, view) == "bdac"
-    assert ranked(f"{STEADY},strategy=most", view) == "adbc"
+    assert ranked(f"{STEADY},most=1", view) == "adbc"
     assert ranked(f"{STEADY},slo_ttft_ms=600", view) == "dabc"
 
 
@@ -250,9 +250,11 @@ def test_a_warm_node_goes_first():
 
 def test_a_lot_is_drawn_among_those_with_headroom():
     view, luck = a_view(timed("a", 200.0), timed("b", 900.0), timed("c", 1100.0)), Random(4)
-    drawn = Counter(first(f"{STEADY},strategy=lot", view, luck) for _ in range(500))
+    drawn = Counter(first(f"{STEADY},lot=1", view, luck) for _ in range(500))
     assert drawn["c"] == 0
     assert drawn["b"] > drawn["a"] > 0
+    spread = Counter(first(f"{STEADY},lot=1,most=1", view, luck) for _ in range(500))
+    assert spread["a"] > spread["b"] > 0
 
 
 def test_now_and_then_a_node_without_headroom_is_tried():
@@ -260,3 +262,11 @@ def test_now_and_then_a_node_without_headroom_is_tried():
     drawn = Counter(first("predicted-latency:explore=0.25", view, luck) for _ in range(800))
     assert drawn["z"] / 800 == pytest.approx(0.25, abs=0.05)
     assert find_policy("predicted-latency").parameters.explore == 0.01
+
+
+def test_the_least_miss_is_what_is_tried_now_and_then():
+    view = a_view(timed("a", 200.0), timed("y", 3000.0), timed("z", 5000.0))
+    assert ranked("predicted-latency:explore=1", view) == "yza"
+    assert ranked("predicted-latency:explore=1", view.without(frozenset("yz"))) == "a"
+    both_meet = a_view(timed("a", 200.0), timed("b", 900.0))
+    assert ranked("predicted-latency:explore=1", both_meet) == "ba"

@@ -133,7 +133,9 @@ def test_a_damaged_message_is_a_message_or_a_wire_error(data, message):
 @pytest.mark.parametrize(
     "data", [b"[" * 100_000, b'{"a":' * 50_000, b"JSON " + b"[" * 1000, b"null", b"[]", b"7"]
 )
-@pytest.mark.parametrize("decode", [wire.decode_card, wire.decode_pulse, wire.decode_load, decode_orca])
+@pytest.mark.parametrize(
+    "decode", [wire.decode_card, wire.decode_pulse, wire.decode_load, wire.decode_idle, decode_orca]
+)
 def test_deep_or_plain_nonsense_is_a_wire_error(decode, data):
     with pytest.raises(WireError):
         decode(data)
@@ -167,6 +169,17 @@ def test_no_impossible_load_comes_in(name, value):
 def test_no_impossible_speed_comes_in(name, value):
     with pytest.raises(WireError):
         wire.decode_pulse(with_field(wire.encode_pulse(A_PULSE), ["models", 0, name], value))
+
+
+@pytest.mark.parametrize("value", [*IMPOSSIBLE, 1.01], ids=lambda value: str(value)[:8])
+def test_no_impossible_share_of_the_cache_comes_in(value):
+    with pytest.raises(WireError):
+        wire.decode_load(with_field(wire.encode_load(Load(2)), ["kv_used"], value))
+
+
+@given(names)
+def test_an_announcement_comes_out_as_it_went_in(name):
+    assert wire.decode_idle(wire.encode_idle(name)) == name
 
 
 def test_a_node_without_slots_is_no_node():
@@ -204,6 +217,7 @@ def test_a_name_that_could_be_something_else_is_refused(name):
     for decode, message in (
         (wire.decode_card, wire.encode_card(replace(A_CARD, node=name))),
         (wire.decode_pulse, wire.encode_pulse(replace(A_PULSE, node=name))),
+        (wire.decode_idle, wire.encode_idle(name)),
     ):
         with pytest.raises(WireError, match="node name"):
             decode(message)
@@ -229,6 +243,8 @@ def test_messages_are_bounded():
         wire.decode_card(b" " * (wire.CARD_BYTES_MAX + 1))
     with pytest.raises(WireError, match="the most is"):
         wire.decode_load(b" " * 2000)
+    with pytest.raises(WireError, match="the most is"):
+        wire.decode_idle(b" " * (wire.IDLE_BYTES_MAX + 1))
     with pytest.raises(WireError, match="too long"):
         decode_orca(b"JSON " + b" " * ORCA_BYTES_MAX)
     with pytest.raises(WireError, match="the most is"):

@@ -279,7 +279,7 @@ class Network:
                 f"OpenAI endpoint  [bold]{self._gateway_url}/v1[/bold]{model}\n\n"
                 f"{command} status         what is where, live\n"
                 f"{command} explain last   why the last request went where it went\n"
-                f"{command} demo           every policy on the same requests\n"
+                f"{command} demo           five policies on the same requests\n"
                 f"{command} node --help    join with an engine of yours",
                 title="Isochrone is up; Ctrl-C ends it",
                 expand=False,

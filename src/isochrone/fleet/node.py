@@ -245,6 +245,8 @@ class NodeBelief:
             reported_wait_s=load.wait_s,
             wait_s=self._wait_s(load, now_s),
             own_in_flight=self.own_in_flight,
+            own_unseen=int(self._table.own_unseen[self.row]),
+            own_unseen_s=float(self._table.own_unseen_s[self.row]),
             models={model: self.speeds[model].view(min(load.slots, load.running + 1), now_s)},
             unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),
             failure_domains=self.card.failure_domains,

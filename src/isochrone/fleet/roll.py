@@ -141,13 +141,21 @@ class FleetColumns:
         drain = np.maximum(0.0, 1.0 - others / self.slots)
         free = np.maximum(0.0, self.slots - self.running - self.queued)
         begun = np.where(free > 0, self._of_node(table.backlog_s) / self.slots, self.reported_wait_s)
-        left = begun + self._of_node(table.own_unseen_s) / self.slots - self.age_s * drain
-        waits = np.where(self._of_node(table.own_unseen) < free, 0.0, np.maximum(0.0, left))
+        left = begun + self.own_unseen_s / self.slots - self.age_s * drain
+        waits = np.where(self.own_unseen < free, 0.0, np.maximum(0.0, left))
         return np.asarray(waits)
 
     @cached_property
     def own_in_flight(self) -> Floats:
         return self._of_node(self._beliefs.table.own_in_flight)
+
+    @cached_property
+    def own_unseen(self) -> Floats:
+        return self._of_node(self._beliefs.table.own_unseen)
+
+    @cached_property
+    def own_unseen_s(self) -> Floats:
+        return self._of_node(self._beliefs.table.own_unseen_s)
 
     @cached_property
     def ready_in_s(self) -> Floats:

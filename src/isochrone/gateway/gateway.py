@@ -67,14 +67,7 @@ class Gateway:
         self._publishing: set[asyncio.Task[None]] = set()
         self._prober = Prober(
             ProberParts(
-                settings=settings,
-                clock=clock,
-                membership=self._membership,
-                metrics=self._metrics,
-                client=self._client,
-                luck=luck,
-                node_headers=node_headers,
-                log=log,
+                settings, clock, self._membership, self._metrics, self._client, luck, node_headers, log
             )
         )
         self._serve = Serve(

@@ -67,6 +67,14 @@ class Columns(Protocol):
         """Our own requests on the node now."""
 
     @property
+    def own_unseen(self) -> Floats:
+        """Of these, those that its last report can't know of."""
+
+    @property
+    def own_unseen_s(self) -> Floats:
+        """Their expected seconds on a slot, all together."""
+
+    @property
     def ready_in_s(self) -> Floats:
         """Seconds until the model is ready."""
 

@@ -68,6 +68,8 @@ class NodeView:
         wait_s: seconds to a free slot for a request that arrives now: as last heard, drained since, with our
             own dispatches that it could not yet report and the flow of other gateways.
         own_in_flight: our requests on it now.
+        own_unseen: of these, those that its last report can't know of.
+        own_unseen_s: their expected seconds on a slot, all together.
         models: what it can serve, by name.
         unavailable: why it may not be chosen now, in words, or None.
         failure_domains: what it may fail together with.
@@ -87,6 +89,8 @@ class NodeView:
     reported_wait_s: float = 0.0
     wait_s: float = 0.0
     own_in_flight: int = 0
+    own_unseen: int = 0
+    own_unseen_s: float = 0.0
     models: Mapping[str, ModelView] = field(default_factory=dict)
     unavailable: str | None = None
     failure_domains: tuple[str, ...] = ()

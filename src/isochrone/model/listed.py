@@ -74,6 +74,14 @@ class ListedColumns:
         return self._of(lambda node: node.own_in_flight)
 
     @property
+    def own_unseen(self) -> Floats:
+        return self._of(lambda node: node.own_unseen)
+
+    @property
+    def own_unseen_s(self) -> Floats:
+        return self._of(lambda node: node.own_unseen_s)
+
+    @property
     def ready_in_s(self) -> Floats:
         return self._of_model(lambda model: model.ready_in_s)
 

@@ -43,8 +43,9 @@ class Policy:
         name: what users write.
         summary: one line for `--help` and tables.
         rank: the choice itself.
-        parameters: a frozen dataclass of numbers, flags and words, read by `rank`.
-        grid: for each parameter worth tuning, the values that the recorded sweep tries.
+        parameters: a frozen dataclass of numbers and flags, read by `rank`.
+        grid: for each parameter worth tuning, the values that the recorded sweep tries, at most
+            32 combinations.
         idle_news: it wants nodes to announce that they became idle.
     """
 
@@ -52,7 +53,7 @@ class Policy:
     summary: str
     rank: Rank
     parameters: Any = _NOTHING
-    grid: dict[str, tuple[Value, ...]] | None = None
+    grid: dict[str, tuple[float, ...]] | None = None
     idle_news: bool = False
 
     def decide(self, choice: Choice, luck: Luck) -> list[int]:
@@ -103,7 +104,7 @@ CATALOGUE: dict[str, Policy] = {
         ),
         Policy(
             "p2c-own",
-            "p2c, our own requests in flight added to what nodes told",
+            "p2c, what we sent since added to what nodes told",
             power_of_d.rank,
             power_of_d.Parameters(own=True),
             {"d": _D},
@@ -164,8 +165,8 @@ CATALOGUE: dict[str, Policy] = {
             bounded_load_hash.rank,
             bounded_load_hash.Parameters(),
             {
-                "eps": (0.1, 0.25, 0.5, 1.0),
-                "prefix_blocks": _BLOCKS,
+                "eps": (0.1, 0.25, 1.0),
+                "prefix_blocks": (2, 16),
                 "reported": _YES_NO,
                 "weighted": _YES_NO,
             },
@@ -210,7 +211,7 @@ CATALOGUE: dict[str, Policy] = {
             "predicted to meet the objectives, with the least headroom",
             predicted_latency.rank,
             predicted_latency.Parameters(),
-            {"slo_ttft_ms": (0.0, *_SLO_TTFT_MS), "strategy": ("least", "most", "lot")},
+            {"slo_ttft_ms": (0.0, *_SLO_TTFT_MS), "most": _YES_NO, "lot": _YES_NO},
         ),
         Policy(
             "stale-greedy",

@@ -1,11 +1,10 @@
 """Parameters of policies: small frozen dataclasses, and how to change them by what a person wrote.
 
-A parameter is a number, a flag or one word of a few (a `StrEnum`). A dataclass that cannot bear a value
-raises ValueError whose text begins with the parameter's name.
+A parameter is a number or a flag. A dataclass that cannot bear a value raises ValueError whose text begins
+with the parameter's name.
 """
 
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from typing import Any
 
 Value = float | str
@@ -67,11 +66,6 @@ def changed(policy: str, parameters: Any, changes: dict[str, Value]) -> Any:
 def _read(known: object, value: Value) -> object:
     """`value` as the kind of thing that `known` is. Raises ValueError that says what it must be."""
     text = str(value).strip()
-    if isinstance(known, StrEnum):
-        words = [word.value for word in type(known)]
-        if text in words:
-            return type(known)(text)
-        raise ValueError(f"must be {' or '.join(words)}, not {text}")
     if isinstance(known, bool):
         flag = _FLAGS.get(text.lower().removesuffix(".0"))
         if flag is None:

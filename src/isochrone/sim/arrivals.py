@@ -91,10 +91,9 @@ def first_gap(cv: float, luck: np.random.Generator) -> float:
 def _gamma_times(cv: float, luck: np.random.Generator) -> Iterator[tuple[Floats, Ints | None]]:
     last = first_gap(cv, luck)
     while True:
-        gaps = gamma_gaps(cv, BATCH, luck)
-        times = last + np.cumsum(gaps) - gaps
-        last = float(times[-1] + gaps[-1])
-        yield times, None
+        times = last + np.concatenate([[0.0], np.cumsum(gamma_gaps(cv, BATCH, luck))])
+        last = float(times[-1])
+        yield times[:-1], None
 
 
 def _with_lengths(
@@ -155,7 +154,8 @@ def _client_times(
 
     A gap is drawn with the cv of the window that it starts in, in units of the client's own expected
     requests, so that a change of rate stretches the gap under way. The rates are scaled so that `total`
-    requests are expected in all; a window takes its share of time on the common scale, whatever is expected in it.
+    requests are expected in all; a window takes its share of time on the common scale, whatever is expected
+    in it.
     """
     parts = played.expected * (total / played.expected.sum())
     widths = played.lasted_s * (total / played.lasted_s.sum())
@@ -202,7 +202,9 @@ def _replayed(trace: Trace) -> Iterator[Draft]:
         for begin in range(0, count, BATCH):
             piece = slice(begin, begin + BATCH)
             owners = trace.talkers[piece] + turn * talkers_max if trace.talkers is not None else None
-            chains = [tuple(block ^ salt for block in chain) for chain in trace.chains[piece]]
+            chains = list(trace.chains[piece])
+            if salt:
+                chains = [tuple(block ^ salt for block in chain) for chain in chains]
             yield Draft(
                 expected=expected[piece] + turn * count,
                 prompt_tokens=trace.prompt_tokens[piece],

@@ -31,9 +31,9 @@ def mean_capacity_per_s(nodes: Iterable[NodeSpec], demand: Demand) -> float:
 
     divided by its speed: a prompt is computed alone (or in chunks that lengthen the steps by as much), its
     first token comes with it, and each step gives a token to each of b. b is the number of slots, or what
-    fits into the memory beside the weights at the mean length. Over several models a node takes the mean time,
-    weighted by popularity among those that it may serve. Nothing is counted for cached prefixes, loads and
-    fetches, the network, and for a popular model that too few nodes can run.
+    fits into the memory beside the weights at the mean length. Over several models a node takes the mean
+    time, weighted by popularity among those that it may serve. Nothing is counted for cached prefixes, loads
+    and fetches, the network, and for a popular model that too few nodes can run.
     """
     known: dict[tuple[str, float, tuple[str, ...]], float] = {}
     rates = []

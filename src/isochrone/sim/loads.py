@@ -104,6 +104,16 @@ class Loads:
         if not engine.waiting and not engine.placed:
             self.queue.pop(engine.model.name, None)
 
+    def first_in_line(self) -> Engine | None:
+        """The ready model for which the first of all waiting jobs waits."""
+        first, first_order = None, inf
+        for engine in self._engines:
+            if engine.waiting and engine.state is ModelState.READY:
+                order = next(iter(engine.waiting.values())).order
+                if order < first_order:
+                    first, first_order = engine, order
+        return first
+
     @property
     def draining(self) -> bool:
         """Whether a load waits for running contexts only: no new one may begin, or it could wait for ever."""

@@ -64,6 +64,12 @@ class SimNode:
     Raises SettingError when the spec's ready or on-disk models can't be there.
     """
 
+    __slots__ = (
+        *("spec", "next_event_s", "tokens_prefilled", "tokens_decoded", "tokens_cached", "jobs_done"),
+        *("_busy", "_busy_s", "_busy_since_s", "_desk", "_due_s", "_engines", "_events", "_factor", "_loads"),
+        *("_memory", "_now_s", "_order", "_pulses", "_pulses_key", "_up", "_version", "_works"),
+    )
+
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
         self.tokens_prefilled = self.tokens_decoded = self.tokens_cached = self.jobs_done = 0
@@ -304,7 +310,7 @@ class SimNode:
 
     def _give_slots(self, now_s: float) -> None:
         while len(self._desk.running) < self._desk.slots and not (self._loads.queue and self._loads.draining):
-            engine = self._first_in_line()
+            engine = self._loads.first_in_line()
             if engine is None:
                 break
             work = next(iter(engine.waiting.values()))
@@ -313,16 +319,6 @@ class SimNode:
             self._start(work, engine, now_s)
         if self._loads.queue:
             self._loads.begin(now_s)  # what was evicted for a context wants to come back
-
-    def _first_in_line(self) -> Engine | None:
-        """The ready model for which the first of all jobs waits."""
-        first, first_order = None, inf
-        for engine in self._engines.values():
-            if engine.waiting and engine.state is ModelState.READY:
-                order = next(iter(engine.waiting.values())).order
-                if order < first_order:
-                    first, first_order = engine, order
-        return first
 
     def _start(self, work: Work, engine: Engine, now_s: float) -> None:
         """A job gets its slot."""

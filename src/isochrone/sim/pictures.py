@@ -244,7 +244,7 @@ def _legend(axes: "Axes", highlight: Highlight, ends: Sequence[tuple[float, floa
 
 
 def _plain(text: str, longest: int = 28) -> str:
-    """A name that matplotlib has the letters for, won't take for mathematics, nor let run over the picture."""
+    """A name that matplotlib can write, won't take for mathematics, and that stays in the picture."""
     known = "".join(letter if letter.isprintable() and letter < "\u0250" else "?" for letter in text)
     short = known if len(known) <= longest else known[: longest - 1] + "…"
     return short.replace("\\", "/").replace("$", r"\$")

@@ -38,8 +38,10 @@ class RateCurve:
         return float(self.expected[-1])
 
     def times_s(self, expected: Floats) -> Floats:
-        """When so many requests are expected to have come."""
-        return np.asarray(np.interp(expected, self.expected, self.edges_s))
+        """When so many requests, rising, are expected to have come; rising too, and before the end."""
+        times_s = np.interp(expected, self.expected, self.edges_s)
+        before_end_s = np.nextafter(self.edges_s[-1], 0.0)
+        return np.asarray(np.minimum(np.maximum.accumulate(times_s), before_end_s))
 
     def regions(self, times_s: Floats, luck: Floats) -> Ints:
         """For each time and luck in [0, 1), a region by its share then."""

@@ -97,8 +97,8 @@ def read_scenario(text: str, source: str) -> Scenario:
     if prod(len(values) for values in scenario.sweep.values()) > CELLS_MAX:
         place.at("sweep").wrong(f"has more than {CELLS_MAX} cells; take out values")
     for key, values in scenario.sweep.items():
-        for number, value in enumerate(values):
-            _change(scenario, {key: value}, place.at(f'sweep."{key}".{number}'))
+        for value in values:
+            _change(scenario, {key: value}, place.at("sweep"))
     return scenario
 
 

@@ -51,7 +51,8 @@ class Trace:
     def span_s(self) -> float:
         """How long it lasts, one mean gap after the last request included."""
         count = len(self.times_s)
-        return float(self.times_s[-1]) * (count / (count - 1))
+        last_s = float(self.times_s[-1])
+        return last_s * count / (count - 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +70,7 @@ class ClientRates:
     @property
     def span_s(self) -> float:
         """How long it lasts."""
-        return self.rates_per_s.shape[1] * WINDOW_S
+        return len(self.rates_per_s[0]) * WINDOW_S
 
 
 def read_azure(path: str) -> Trace:

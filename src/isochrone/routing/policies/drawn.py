@@ -11,28 +11,27 @@ from dataclasses import dataclass
 from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
-from isochrone.routing.policies.least_delay import delay_s
+from isochrone.routing.policies import least_delay
 
 
 @dataclass(frozen=True, slots=True)
-class Parameters:
+class Parameters(least_delay.Parameters):
     """How to draw and what to compare.
 
     Attributes:
         d: nodes drawn, 1 to 64.
         weighted: draw in proportion to capacity.
-        corrected: compare the wait as corrected, not as last heard.
+        corrected: for drain and own dispatches, instead of as last heard.
+        others: and for what other gateways send, as the node's inflow tells.
         rtt_weight: of the round trip, beside wait and service; 0 leaves it out, as in the table.
     """
 
     d: int = 4
     weighted: bool = True
-    corrected: bool = True
-    rtt_weight: float = 0.0
 
     def __post_init__(self) -> None:
         within("d", self.d, 1, 64)
-        within("rtt_weight", self.rtt_weight, 0)
+        least_delay.Parameters.__post_init__(self)
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
@@ -41,5 +40,5 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
         drawn = choice.draw_weighted(parameters.d, choice.service.capacity_per_s, luck)
     else:
         drawn = choice.draw(parameters.d, luck)
-    delays_s = delay_s(choice, parameters.rtt_weight, corrected=parameters.corrected)
+    delays_s = least_delay.delay_s(choice, parameters)
     return sorted(drawn, key=delays_s.__getitem__)[: choice.wanted]

@@ -25,7 +25,7 @@ class Parameters:
         prefix: of the share of the prompt in the node's cache.
         queue: of how short the queue is among all.
         kv: of the share of the KV cache that is free.
-        own: count our own requests in flight as queued; the original does not.
+        own: count our own requests sent since the report as queued; the original does not.
     """
 
     prefix: float = 1.0
@@ -42,7 +42,7 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Greatest score first, ties by lot."""
     columns = choice.columns
-    queued = columns.queued + columns.own_in_flight if parameters.own else columns.queued
+    queued = columns.queued + columns.own_unseen if parameters.own else columns.queued
     score = parameters.queue * _shortness(queued, choice.usable) + parameters.kv * (1.0 - columns.kv_used)
     if parameters.prefix:
         score += parameters.prefix * choice.hit_share()

@@ -27,7 +27,7 @@ class Parameters:
         running_weight: of each running request, in prefills. The source: 0.5.
         prefill_ms_per_token: one speed for all nodes, as in the source (0.094 for its hardware); 0 for the
             speed learned of each.
-        own: count our own requests in flight as queued.
+        own: count our own requests sent since the report as queued.
     """
 
     rtt_weight: float = 1.0
@@ -44,7 +44,7 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least cost first, ties by lot."""
     columns, view = choice.columns, choice.view
-    queued = columns.queued + columns.own_in_flight if parameters.own else columns.queued
+    queued = columns.queued + columns.own_unseen if parameters.own else columns.queued
     prompts = 1.0 - choice.hit_share()
     prompts += parameters.queued_weight * queued + parameters.running_weight * columns.running
     if parameters.prefill_ms_per_token:

@@ -1,10 +1,10 @@
 """Power of d choices: draw a few nodes by lot, take the least loaded of them.
 
-Reads: running and queued as last heard; with `own`, own requests in flight; with `weighted`, slots and
+Reads: running and queued as last heard; with `own`, own requests sent since; with `weighted`, slots and
 learned speeds. Source: Mitzenmacher, "The power of two choices in randomized load balancing", IEEE TPDS 2001;
 d = 2 in Envoy, nginx and HAProxy. Weighted draws: Mukhopadhyay and Mazumdar, "Analysis of randomized
-join-the-shortest-queue schemes in large heterogeneous processor-sharing systems", 2016. `own` adds requests
-in flight to the report, as the simulator BLIS does; those that the report knew already count twice.
+join-the-shortest-queue schemes in large heterogeneous processor-sharing systems", 2016. `own` adds our
+own requests that the report can't know of yet; each counts once.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Parameters:
     Attributes:
         d: nodes drawn, 1 to 64.
         weighted: draw in proportion to capacity, and compare load for each unit of it.
-        own: add our own requests in flight to what was last heard.
+        own: add our own requests that the report can't know of yet.
     """
 
     d: int = 2
@@ -42,7 +42,7 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
         drawn = choice.draw(parameters.d, luck)
     load = columns.running[drawn] + columns.queued[drawn]
     if parameters.own:
-        load += columns.own_in_flight[drawn]
+        load += columns.own_unseen[drawn]
     if parameters.weighted:
         load = (load + 1.0) / choice.service.capacity_per_s[drawn]
     loads = dict(zip(drawn, load, strict=True))

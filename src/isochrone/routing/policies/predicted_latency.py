@@ -10,7 +10,6 @@ source. Its learned trees are our estimate.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 
@@ -19,14 +18,6 @@ from isochrone.routing.choice import Choice
 from isochrone.routing.estimate import PRIOR_TPOT_MS
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
-
-
-class Strategy(StrEnum):
-    """Which of the nodes that have headroom."""
-
-    LEAST = "least"
-    MOST = "most"
-    LOT = "lot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +29,10 @@ class Parameters:
             win.
         slo_tpot_ms: objective for each later token.
         ttft_weight: of the first token against later ones. The source: 0.8.
-        strategy: of nodes with headroom take the one with `least` or `most` of it, or one by `lot`, likelier
-            the less it has. The source: `least`.
+        most: of nodes with headroom take the one with the most (spreading), not the least (packing). The
+            source: least.
+        lot: draw one of them, likelier the better it stands in that order, instead of taking the first. The
+            source has had both.
         hit_min: nodes with at least this share of the prompt cached go first; above 1 for none. The source:
             0.8.
         explore: how often to pass over each of these two preferences. The source: 0.01.
@@ -48,7 +41,8 @@ class Parameters:
     slo_ttft_ms: float = 1000.0
     slo_tpot_ms: float = 100.0
     ttft_weight: float = 0.8
-    strategy: Strategy = Strategy.LEAST
+    most: bool = False
+    lot: bool = False
     hit_min: float = 0.8
     explore: float = 0.01
 
@@ -61,22 +55,19 @@ class Parameters:
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
-    """Nodes with headroom, by the strategy; then the others, least miss first; ties by lot."""
+    """Nodes with headroom, least or most of it first; then the others, least miss first; ties by lot."""
     hit, tpot_ms = choice.hit_share(), choice.columns.tpot_ms
     ttft_room_ms = parameters.slo_ttft_ms - choice.service.ttft_ms + hit * choice.service.prefill_ms
     tpot_room_ms = parameters.slo_tpot_ms - np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
     meets = (ttft_room_ms >= 0) & (tpot_room_ms >= 0)
-    if luck.random() < parameters.explore:
-        meets = ~meets
-
-    costs = np.zeros(len(hit))
-    for tier, own_cost in ((meets, 0.0), (~meets, 2.0)):
-        among = choice.usable[tier[choice.usable]]
-        if not len(among):
-            continue
-        weight = parameters.ttft_weight
-        room = weight * _scaled(ttft_room_ms, among) + (1.0 - weight) * _scaled(tpot_room_ms, among)
-        costs[among] = own_cost + (_order(room, parameters.strategy, luck) if tier is meets else 1.0 - room)
+    fits, misses = choice.usable[meets[choice.usable]], choice.usable[~meets[choice.usable]]
+    weight, costs = parameters.ttft_weight, np.zeros(len(hit))
+    for among in (fits, misses):
+        if len(among):
+            room = weight * _scaled(ttft_room_ms, among) + (1.0 - weight) * _scaled(tpot_room_ms, among)
+            costs[among] = _order(room, parameters, luck) if among is fits else 1.0 - room
+    passed_over = len(fits) and len(misses) and luck.random() < parameters.explore
+    costs[fits if passed_over else misses] += 2.0
     held = hit >= parameters.hit_min
     if held.any() and luck.random() >= parameters.explore:
         costs -= 8.0 * held
@@ -90,13 +81,11 @@ def _scaled(values: Floats, among: Indices) -> Floats:
     return (few - few.min()) / span if span > 0 else np.zeros(len(few))
 
 
-def _order(room: Floats, strategy: Strategy, luck: Luck) -> Floats:
+def _order(room: Floats, parameters: Parameters, luck: Luck) -> Floats:
     """Costs from 0 to 1 of nodes with this much scaled headroom."""
-    if strategy is Strategy.LEAST:
-        return room
-    if strategy is Strategy.MOST:
-        return 1.0 - room
-    likely = np.cumsum(1.01 - room)
-    costs = np.full(len(room), 1.0)
-    costs[min(len(room) - 1, int(np.searchsorted(likely, luck.random() * likely[-1], side="right")))] = 0.0
-    return costs
+    costs = 1.0 - room if parameters.most else room
+    if not parameters.lot:
+        return costs
+    edges = np.cumsum(1.01 - costs)  # the last in order has a hundredth of the first's chance, not none
+    drawn = int(np.searchsorted(edges, luck.random() * edges[-1], side="right"))
+    return np.where(np.arange(len(room)) == drawn, 0.0, 1.0)

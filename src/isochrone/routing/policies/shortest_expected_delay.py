@@ -20,7 +20,7 @@ class Parameters:
 
     Attributes:
         reported: those that the node last told, running and queued.
-        own: our own in flight.
+        own: our own: those that the report can't know of yet, or without reports all in flight.
     """
 
     reported: bool = True
@@ -34,5 +34,5 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     if parameters.reported:
         ahead += columns.running + columns.queued
     if parameters.own:
-        ahead += columns.own_in_flight
+        ahead += columns.own_unseen if parameters.reported else columns.own_in_flight
     return choice.least(ahead / choice.service.capacity_per_s, luck)

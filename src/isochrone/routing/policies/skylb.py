@@ -49,7 +49,7 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     band = np.floor((rtt_ms - rtt_ms[choice.usable].min()) / parameters.region_rtt_ms)
     pending = queued > 0
     if parameters.own:
-        busy = busy + columns.own_in_flight
+        busy = busy + columns.own_unseen
         pending = pending | (columns.own_in_flight >= columns.slots)
     hit = choice.hit_share()
     hit[hit < parameters.hit_min] = 0.0
