@@ -12,8 +12,8 @@ from isochrone.cli.look import explain, status
 from isochrone.cli.models import models
 from isochrone.cli.neighbour import neighbour
 from isochrone.cli.node import node
-from isochrone.cli.sim import sim
 from isochrone.cli.policy import policies
+from isochrone.cli.sim import sim
 from isochrone.cli.up import up
 from isochrone.cli.wan import wan
 from isochrone.ports import IsochroneError

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -60,9 +61,10 @@ class Network:
         home = self._gateway_regions[gateway]
         return self._one_way_ms(home, region) + self._one_way_ms(region, home)
 
-    def nearest_gateways(self, region: str) -> list[int]:
-        """All gateways, the nearest to clients in `region` first."""
-        return sorted(range(len(self._gateway_regions)), key=lambda gateway: self.client_s(region, gateway))
+    def nearest_gateways(self, region: str) -> list[list[int]]:
+        """All gateways, the nearest to clients in `region` first; those that are equally near together."""
+        every = sorted(range(len(self._gateway_regions)), key=lambda gateway: self.client_s(region, gateway))
+        return [list(near) for _, near in groupby(every, key=lambda gateway: self.client_s(region, gateway))]
 
     def partition(self, regions: Sequence[str], *, cut: bool) -> None:
         """Cut the given regions off from all others, or join them again."""

@@ -216,6 +216,11 @@ class SimNode:
         return replace(load, kv_used=kv_used) if kv_used else load
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is at work and nothing waits, and power is on."""
+        return self._up and not self._works
+
+    @property
     def models_version(self) -> int:
         """Changes whenever the state of a model does."""
         return self._version + self._loads.version
@@ -272,6 +277,10 @@ class SimNode:
         """
         remaining = self._remaining(now_s)
         return remaining.wait_s(self._desk.slots) if self._up else inf
+
+    def hit_tokens(self, job: Job) -> int:
+        """Prompt tokens of a job that are in its model's prefix cache now."""
+        return self._memory.hit_tokens(job)
 
     def _remaining(self, now_s: float) -> Remaining:
         self._run(now_s)

@@ -53,7 +53,9 @@ class Pulses:
         nodes = len(yard.nodes)
         self._phases = max(1, round(settings.pulse_s / settings.tick_s))
         order = luck.permutation(nodes)
-        self._speakers = [np.sort(order[phase :: self._phases]) for phase in range(self._phases)]
+        step = 1 if settings.in_step else self._phases
+        self._speakers = [np.sort(order[phase::step]) for phase in range(step)]
+        self._speakers += [order[:0]] * (self._phases - step)
         ticks_max = math.ceil((_LATE_S_MAX + float(network.back_s.max()) * 10) / settings.tick_s) + 2
         self._ring: list[list[_Batch]] = [[] for _ in range(ticks_max)]
         self._tick = 0

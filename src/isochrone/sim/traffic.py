@@ -209,9 +209,9 @@ def _jobs(plan: _Plan, source: Iterator[Draft]) -> Iterator[Job]:
             batch.priorities.tolist(),
             strict=True,
         ):
-            yield Job(
-                number, at_s, regions[region], client, names[model], prompt, output, limit, blocks, priority
-            )
+            told = output if traffic.output_known else limit
+            where, which = regions[region], names[model]
+            yield Job(number, at_s, where, client, which, prompt, output, told, blocks, priority)
             number += 1
 
 

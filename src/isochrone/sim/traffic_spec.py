@@ -121,6 +121,7 @@ class TrafficSettings:
         prompt: tokens of a prompt, without what it shares.
         output: tokens of an answer.
         output_limited: clients set output.max_tokens as their limit; otherwise none.
+        output_known: clients set the answer's very length as their limit: what theory often assumes.
         stream: clients read answers token by token; else they wait for the whole, and so do gateways'
             estimates.
         prefix: what prompts have in common.
@@ -145,6 +146,7 @@ class TrafficSettings:
     prompt: LengthSettings = LengthSettings()
     output: LengthSettings = LengthSettings()
     output_limited: bool = False
+    output_known: bool = False
     stream: bool = True
     prefix: PrefixSettings = PrefixSettings()
     regions: Mapping[str, float] = field(default_factory=dict)

@@ -142,12 +142,20 @@ class World:
 
     def _arrive(self, job: Job) -> None:
         self.arrived += 1
-        order = self._nearest[job.region]
-        index = next((index for index in order if self.gateways[index].alive), order[0])
+        index = self._gateway_of(job)
         reaches_s = job.at_s + self.network.client_s(job.region, index)
         flight = self.gateways[index].admit(job, reaches_s)
         self.recorder.arrive(flight)
         self.agenda.note(reaches_s, self._at_gateway, flight)
+
+    def _gateway_of(self, job: Job) -> int:
+        """The nearest that is alive; of equally near ones each client has its own."""
+        near = self._nearest[job.region]
+        for group in near:
+            alive = [index for index in group if self.gateways[index].alive]
+            if alive:
+                return alive[job.client % len(alive)]
+        return near[0][0]
 
     def _at_gateway(self, now_s: float, flight: Flight) -> None:
         gateway = self.gateways[flight.gateway]

@@ -130,6 +130,8 @@ class BusSettings:
         late_s: mean of that delay, exponential.
         jitter: relative jitter of one-way delays.
         tick_s: deliveries wait for the next multiple of this; staleness is only ever overstated.
+        in_step: all nodes speak at one instant, instead of each at its own phase; the bulletin board of
+            queueing theory, and worse than a network.
         load_in_responses: answers carry the node's load.
         exact_loads: gateways see every node as it is; a reference, not a network.
     """
@@ -140,6 +142,7 @@ class BusSettings:
     late_s: float = number(1.0, least=0)
     jitter: float = number(0.05, least=0, most=1)
     tick_s: float = number(0.05, above=0)
+    in_step: bool = False
     load_in_responses: bool = True
     exact_loads: bool = False
 

@@ -116,8 +116,7 @@ class Yard:
 
     def is_idle(self, index: int) -> bool:
         """Whether nothing is at work or waits there."""
-        node = self.nodes[index]
-        return node.next_event_s == float("inf")
+        return self.nodes[index].idle
 
     def loads(self, indices: "np.ndarray[tuple[int], np.dtype[np.intp]]", now_s: float) -> dict[str, Floats]:
         """What these nodes tell now, as columns: worked out anew where anything happened, else drained on."""
