@@ -37,8 +37,8 @@ from isochrone.model import (
 NODES = ("a", "b", "c", "d")
 COLUMNS = (
     "available", "name_hash", "rtt_ms", "age_s", "slots", "running", "queued", "kv_used", "reported_wait_s",
-    "own_in_flight", "ready_in_s", "prefill_base_ms", "prefill_ms_per_token", "tpot_ms", "bias_ms", "error_ms",
-    "ttft_peak_ms", "response_ms", "service_ms",
+    "own_in_flight", "own_unseen", "own_unseen_s", "ready_in_s", "prefill_base_ms", "prefill_ms_per_token",
+    "tpot_ms", "bias_ms", "error_ms", "ttft_peak_ms", "response_ms", "service_ms",
 )  # fmt: skip
 LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
 
@@ -134,9 +134,7 @@ def test_a_batch_of_pulses_is_each_of_them(told):
         fleet.step(Tick(), 5.0)
     for name, (load, seq) in zip(NODES, told, strict=True):
         one.step(PulseReceived(a_pulse(name, seq=seq, load=load)), 5.5)
-    columns = {
-        field: np.array([float(getattr(load, field)) for load, _ in told]) for field in LOAD_FIELDS
-    }
+    columns = {field: np.array([float(getattr(load, field)) for load, _ in told]) for field in LOAD_FIELDS}
     rows = np.array([many.row_of(name) for name in NODES])
     effects = many.step(LoadsReceived(rows=rows, seq=np.array([seq for _, seq in told]), **columns), 5.5)
     assert list(one.view(MODEL, 6.0).nodes) == list(many.view(MODEL, 6.0).nodes)

@@ -1,8 +1,8 @@
 import pytest
 
-from isochrone.sim.capacity import Demand, mean_capacity_per_s
-from isochrone.sim.hardware import load_hardware, world_models
-from isochrone.sim.scenario import build_nodes, changed, load_scenario
+from isochrone.sim.scenario.capacity import Demand, mean_capacity_per_s
+from isochrone.sim.scenario.files import build_nodes, changed, load_scenario
+from isochrone.sim.scenario.hardware import load_hardware, world_models
 from isochrone.sim.spec import HardwareSpec, ModelSpec, NodeSpec, SpeedSpec
 
 

@@ -7,8 +7,7 @@ import pytest
 from isochrone.adapters.regions import load_regions
 from isochrone.cli.places import DEMO_NODES, GATEWAY_REGION
 from isochrone.ports import SettingError
-from isochrone.sim.geography import UTC_OFFSET_HOURS, Geography, azure_regions, azure_rtts_ms
-from isochrone.sim.scenario import (
+from isochrone.sim.scenario.files import (
     arrivals,
     build_nodes,
     cells,
@@ -20,9 +19,8 @@ from isochrone.sim.scenario import (
     read_scenario,
     shipped_scenarios,
 )
-from isochrone.sim.spec import HardwareSpec, SpeedSpec
-from isochrone.sim.traffic_spec import DaySettings, LengthSettings, PrefixSettings, Surge, TrafficSettings
-from isochrone.sim.world_spec import (
+from isochrone.sim.scenario.geography import UTC_OFFSET_HOURS, Geography, azure_regions, azure_rtts_ms
+from isochrone.sim.scenario.settings import (
     BusSettings,
     Fault,
     GatewaysSettings,
@@ -33,6 +31,14 @@ from isochrone.sim.world_spec import (
     Scenario,
     SloSettings,
 )
+from isochrone.sim.scenario.traffic_settings import (
+    DaySettings,
+    LengthSettings,
+    PrefixSettings,
+    Surge,
+    TrafficSettings,
+)
+from isochrone.sim.spec import HardwareSpec, SpeedSpec
 
 DOCS = (Path(__file__).parents[2] / "docs/scenarios.md").read_text(encoding="utf-8")
 SMALL = """

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from isochrone.ports import SettingError
-from isochrone.sim.scenario import arrivals, build_nodes, changed, read_scenario
+from isochrone.sim.scenario.files import arrivals, build_nodes, changed, read_scenario
+from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
-from isochrone.sim.traces import read_azure, read_mooncake, read_servegen
-from isochrone.sim.traffic import mean_demand
-from isochrone.sim.world_spec import Scenario
+from isochrone.sim.traffic.jobs import mean_demand
+from isochrone.sim.traffic.traces import read_azure, read_mooncake, read_servegen
 
 WORLD = """
 duration_s = 100

@@ -5,15 +5,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from isochrone.sim.arrivals import first_gap, gamma_gaps
-from isochrone.sim.prompts import draw_tokens, mean_tokens
-from isochrone.sim.rate_curve import rate_curve
-from isochrone.sim.scenario import arrivals, build_nodes, changed, load_scenario, read_scenario
+from isochrone.sim.scenario.files import arrivals, build_nodes, changed, load_scenario, read_scenario
+from isochrone.sim.scenario.settings import Scenario
+from isochrone.sim.scenario.traffic_settings import DaySettings, LengthSettings, TrafficSettings
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
-from isochrone.sim.streams import hashes, luck_for, pick, whole_shares, zipf_shares
-from isochrone.sim.traffic import client_regions, mean_demand, model_shares, rate_per_s
-from isochrone.sim.traffic_spec import DaySettings, LengthSettings, TrafficSettings
-from isochrone.sim.world_spec import Scenario
+from isochrone.sim.traffic.arrivals import first_gap, gamma_gaps
+from isochrone.sim.traffic.jobs import client_regions, mean_demand, model_shares, rate_per_s
+from isochrone.sim.traffic.prompts import draw_tokens, mean_tokens
+from isochrone.sim.traffic.rate_curve import rate_curve
+from isochrone.sim.traffic.streams import hashes, luck_for, pick, whole_shares, zipf_shares
 
 PLAIN = """
 duration_s = 200

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from isochrone.ports import SettingError
@@ -19,7 +26,7 @@ from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.report import write_report
 from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise, write_summary_json
 from isochrone.sim.runner import Run
-from isochrone.sim.scenario import Scenario, changed, load_scenario, shipped_scenarios
+from isochrone.sim.scenario.files import Scenario, changed, load_scenario, shipped_scenarios
 from isochrone.sim.sweep import SweepPlan, left_to_do, plan_runs, run_all
 from isochrone.sim.tuning import judge, read_tuning, settings_of, tuning_runs, write_tuning
 
@@ -41,7 +48,9 @@ def sim(
         Path | None, typer.Option(help="Folder for results; what is in it already is not run again.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=0, help="Processes; 0 for one a core.")] = 0,
-    tuned: Annotated[Path | None, typer.Option(help="Take each policy's parameters from this record.")] = None,
+    tuned: Annotated[
+        Path | None, typer.Option(help="Take each policy's parameters from this record.")
+    ] = None,
     tune: Annotated[
         Path | None, typer.Option(help="Tune the policies instead, on seeds of their own; record it here.")
     ] = None,
@@ -146,7 +155,9 @@ def _run_with_progress(console: Console, runs: Sequence[Run], folder: Path, jobs
 def _tune(console: Console, scenario: Scenario, names: Sequence[str], effort: Effort, record: Path) -> None:
     plain = [find_policy(name).name for name in names]
     if scenario.sweep:
-        raise SettingError(f"{scenario.name}: a sweep can't be tuned at once; fix its keys with --set key=value")
+        raise SettingError(
+            f"{scenario.name}: a sweep can't be tuned at once; fix its keys with --set key=value"
+        )
     tried = sum(len(settings_of(name)) for name in plain)
     console.print(f"{tried} settings of {len(plain)} policies, {effort.seeds} seeds each", highlight=False)
     runs = tuning_runs(scenario, plain, effort.seeds)
@@ -156,9 +167,7 @@ def _tune(console: Console, scenario: Scenario, names: Sequence[str], effort: Ef
     table = Table("policy", "best", "mean ms", "default ms", box=None)
     for tuned in found:
         default = next(trial for trial in tuned.trials if trial.policy == tuned.name)
-        table.add_row(
-            tuned.name, tuned.best, f"{tuned.trials[0].cost_ms:,.0f}", f"{default.cost_ms:,.0f}"
-        )
+        table.add_row(tuned.name, tuned.best, f"{tuned.trials[0].cost_ms:,.0f}", f"{default.cost_ms:,.0f}")
     Console().print(table)
     console.print(f"\nrecord: {record}", highlight=False)
 

@@ -121,17 +121,7 @@ class Tick:
     """Time has passed. Send one about every second: silence is an event too."""
 
 
-Event = (
-    PulseReceived
-    | LoadsReceived
-    | CardReceived
-    | LoadReported
-    | Dispatched
-    | Finished
-    | Blamed
-    | RttMeasured
-    | IdleAnnounced
-    | ProbeAnswered
-    | BusChanged
-    | Tick
-)
+NodeEvent = LoadReported | RttMeasured | Blamed | IdleAnnounced | ProbeAnswered
+"""What is news only of a node that is known."""
+
+Event = PulseReceived | LoadsReceived | CardReceived | Dispatched | Finished | BusChanged | Tick | NodeEvent

@@ -1,34 +1,26 @@
 """The beliefs of all nodes, and how events change them."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from isochrone.fleet import effects as eff
 from isochrone.fleet import events as ev
 from isochrone.fleet.effects import Effect
+from isochrone.fleet.ledger import Flight
 from isochrone.fleet.model_lore import ModelLore, plausible
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.probes import Answer
-from isochrone.fleet.roll import Beliefs, FleetRoll
+from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
-from isochrone.fleet.tables import ModelTable, NodeTable
-from isochrone.model import Estimate, FleetView, ModelPulse, OutcomeKind, Probe, Pulse, Request
+from isochrone.fleet.tables import NodeTable
+from isochrone.model import FleetView, ModelPulse, NodeCard, OutcomeKind, Pulse
 
 RttPrior = Callable[[str], float | None]
 """Round trip in milliseconds from this gateway to a region, or None when the table does not know it."""
 
 _UNKNOWN_RTT_MS = 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A dispatched request: where it went and what was predicted."""
-
-    node: str
-    estimate: Estimate
 
 
 class Fleet:
@@ -44,7 +36,7 @@ class Fleet:
         self._free_rows: list[int] = []
         self._nodes: dict[str, NodeBelief] = {}
         self._lore: dict[str, ModelLore] = {}
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._idle: dict[int, None] = {}
         self._ever_listed: dict[str, None] = {}
         self._bus_up = True
@@ -77,8 +69,8 @@ class Fleet:
             output_tokens_per_limit=output_per_limit,
             output_tokens_most=lore.output.most,
             turn=lore.turn,
-            idle=_Idle(self._idle, lore.table),
-            probes=_probes(lore, now_s),
+            idle=Idle(self._idle, lore.table),
+            probes=usable_probes(lore, now_s),
             probed_in_flight=lore.probes.seen,
         )
 
@@ -90,6 +82,10 @@ class Fleet:
         """What is believed of the node called `node`, or None while it is not known."""
         belief = self._nodes.get(node)
         return belief if belief is not None and belief.known else None
+
+    def card(self, node: str) -> NodeCard:
+        """The card of a node that is known. Raises KeyError for another."""
+        return self._nodes[node].card
 
     def row_of(self, node: str) -> int | None:
         """The row of a node in the columns of `LoadsReceived`; its own until it is forgotten."""
@@ -117,7 +113,8 @@ class Fleet:
 
     def _node_at(self, row: int) -> NodeBelief:
         node = self._rows[row]
-        assert node is not None, "a row that is listed has its node"
+        if node is None:
+            raise LookupError(f"no node has row {row}")
         return node
 
     # -- events --------------------------------------------------------------------------------------
@@ -125,35 +122,42 @@ class Fleet:
     def step(self, event: ev.Event, now_s: float) -> tuple[Effect, ...]:
         """Fold one event in; returns what is to be done about it."""
         match event:
+            case ev.Dispatched():
+                self._dispatch(event, now_s)
+            case ev.Finished():
+                return self._finish(event, now_s)
+            case ev.BusChanged(connected):
+                self._bus(connected=connected, now_s=now_s)
+            case ev.Tick():
+                return self._tick(now_s)
             case ev.PulseReceived(pulse):
                 return self._pulse(pulse, now_s)
             case ev.LoadsReceived():
                 return self._loads(event, now_s)
             case ev.CardReceived():
-                return self._card(event, now_s)
-            case ev.LoadReported(name, load):
-                if (node := self._nodes.get(name)) is not None:
-                    node.hear_load(load, now_s)
-                    return self._speaks_again(node)
-            case ev.RttMeasured(name, rtt_ms):
-                if (node := self._nodes.get(name)) is not None:
-                    node.measure_rtt(rtt_ms, now_s)
-                    return self._speaks_again(node)
-            case ev.Blamed(name, why):
-                if (node := self._nodes.get(name)) is not None:
-                    return self._blame(node, why, now_s)
-            case ev.Dispatched():
-                self._dispatch(event, now_s)
-            case ev.Finished():
-                return self._finish(event, now_s)
-            case ev.IdleAnnounced(name):
-                self._announce_idle(name)
+                return self._card(event)
+            case _:
+                return self._of_one_node(event, now_s)
+        return ()
+
+    def _of_one_node(self, event: ev.NodeEvent, now_s: float) -> tuple[Effect, ...]:
+        """Events of a node that is only news while the node is known."""
+        node = self._nodes.get(event.node)
+        if node is None:
+            return ()
+        match event:
+            case ev.LoadReported():
+                node.hear_load(event.load, now_s)
+                return self._speaks_again(node)
+            case ev.RttMeasured():
+                node.measure_rtt(event.rtt_ms, now_s)
+                return self._speaks_again(node)
+            case ev.Blamed():
+                return self._blame(node, event.why, now_s)
+            case ev.IdleAnnounced():
+                self._announce_idle(node)
             case ev.ProbeAnswered():
-                return self._probe(event, now_s)
-            case ev.BusChanged(connected):
-                self._bus(connected=connected, now_s=now_s)
-            case ev.Tick():
-                return self._tick(now_s)
+                self._probe(node, event, now_s)
         return ()
 
     # -- news from nodes -----------------------------------------------------------------------------
@@ -262,8 +266,7 @@ class Fleet:
         lore = self._lore[model]
         lore.table.drop_node(node.row)
 
-    def _card(self, event: ev.CardReceived, now_s: float) -> tuple[Effect, ...]:
-        del now_s
+    def _card(self, event: ev.CardReceived) -> tuple[Effect, ...]:
         node = self._nodes.get(event.card.node)
         if node is None:
             return ()
@@ -273,25 +276,19 @@ class Fleet:
         node.expect_rtt(_UNKNOWN_RTT_MS if prior_ms is None else prior_ms)
         return (eff.NodeJoined(node.name),) if self._now_known(node) and not known_before else ()
 
-    def _announce_idle(self, name: str) -> None:
-        node = self._nodes.get(name)
-        if node is None:
-            return
+    def _announce_idle(self, node: NodeBelief) -> None:
         self._idle.setdefault(node.row)
         while len(self._idle) > self._settings.idle_max:
             del self._idle[next(iter(self._idle))]
 
-    def _probe(self, event: ev.ProbeAnswered, now_s: float) -> tuple[Effect, ...]:
-        node = self._nodes.get(event.node)
-        if node is None or event.model not in node.speeds:
-            return ()
+    def _probe(self, node: NodeBelief, event: ev.ProbeAnswered, now_s: float) -> None:
+        if event.model not in node.speeds:
+            return
         load, lore = event.load, self._lore[event.model]
         wait_ms = 1e3 * (load.wait_s if load.running + load.queued >= load.slots else 0.0)
         view = node.speeds[event.model].view(min(load.slots, load.running + 1), now_s)
-        service_ms = view.service_ms or view.prefill_base_ms
-        answer = Answer(node.row, load.running + load.queued, event.rtt_ms + wait_ms + service_ms, now_s)
-        lore.probes.add(answer, lore.table.rows)
-        return ()
+        latency_ms = event.rtt_ms + wait_ms + (view.service_ms or view.prefill_base_ms)
+        lore.probes.add(Answer(node.row, load.running + load.queued, latency_ms, now_s), lore.table.rows)
 
     # -- our own requests ----------------------------------------------------------------------------
 
@@ -301,7 +298,7 @@ class Fleet:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        self._flights[event.request.id] = _Flight(event.node, event.estimate)
+        self._flights[event.request.id] = Flight(event.node, event.estimate)
         node.reserve(event.request.id, event.estimate.service_s, now_s)
         self._idle.pop(node.row, None)
         if lore.probes.answers:
@@ -332,7 +329,7 @@ class Fleet:
                 return self._blame(node, outcome.detail or outcome.kind.value, now_s)
         return ()
 
-    def _learn(self, node: NodeBelief, flight: _Flight, event: ev.Finished, now_s: float) -> None:
+    def _learn(self, node: NodeBelief, flight: Flight, event: ev.Finished, now_s: float) -> None:
         request, outcome = event.request, event.outcome
         if outcome.timings is not None and not plausible(request, outcome.timings):
             return
@@ -399,31 +396,3 @@ class Fleet:
         del self._nodes[node.name]
         self._rows[node.row] = None
         self._free_rows.append(node.row)
-
-
-class _Idle(Sequence[int]):
-    """Rows of the node table, as indices of one model's listing; looked up only as far as somebody reads."""
-
-    def __init__(self, rows: Iterable[int], listing: ModelTable) -> None:
-        self._rows, self._listing = rows, listing
-
-    def __iter__(self) -> Iterator[int]:
-        listed = (self._listing.row_of(row) for row in self._rows)
-        return (index for index in listed if index is not None)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]
-        return tuple(self)[at]
-
-
-def _probes(lore: ModelLore, now_s: float) -> tuple[Probe, ...]:
-    if not lore.probes.answers:
-        return ()
-    listed = ((lore.table.row_of(answer.node), answer) for answer in lore.probes.fresh(now_s))
-    return tuple(
-        Probe(index, answer.in_flight, answer.latency_ms, answer.at_s)
-        for index, answer in listed
-        if index is not None
-    )

@@ -9,6 +9,15 @@ from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.wait import Unseen
+from isochrone.model import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A dispatched request: where it went and what was predicted."""
+
+    node: str
+    estimate: Estimate
 
 
 @dataclass(slots=True)

@@ -1,8 +1,8 @@
 """The probe pool of Prequal: a few fresh answers, each used a few times.
 
-Source: Wydrowski, Kleinberg, Rumble and Archer, "Load is not what you should balance", NSDI 2024, section 4:
-a bounded pool, an age limit, a reuse budget, removal of the worst and the oldest in turn, and the count of our
-own request on top of an answer once it was used.
+Source: Wydrowski, Kleinberg, Rumble and Archer, "Load is not what you should balance", NSDI 2024, section
+4: a bounded pool, an age limit, a reuse budget, removal of the worst and the oldest in turn, and the count of
+our own request on top of an answer once it was used.
 """
 
 from collections import deque

@@ -1,16 +1,18 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import overload
 
 import numpy as np
 
+from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable, NodeTable
-from isochrone.model import Bools, Columns, Floats, Hashes, NodeView, PromptBlocks, Roll
+from isochrone.model import Bools, Columns, Floats, Hashes, NodeView, Probe, PromptBlocks, Roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,11 @@ class FleetRoll(Roll):
 
     @cached_property
     def columns(self) -> Columns:
+        """All nodes at once."""
         return FleetColumns(self._beliefs)
 
     def available(self, index: int) -> bool:
+        """Whether the node at `index` may be chosen."""
         beliefs, table, now_s = self._beliefs, self._beliefs.table, self._beliefs.now_s
         row = beliefs.listing.node[index]
         heard = not beliefs.bus_up or now_s - table.heard_at_s[row] <= beliefs.settings.silent_s
@@ -69,6 +73,7 @@ class FleetRoll(Roll):
         return bool(usable and now_s >= beliefs.listing.refused_until_s[index])
 
     def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
+        """Leading bytes of the prompt by index, for the nodes that hold most of it."""
         found = self._beliefs.owners.find(blocks) if blocks.hashes else {}
         rows = ((self._beliefs.listing.row_of(node), held_bytes) for node, held_bytes in found.items())
         return {row: held_bytes for row, held_bytes in rows if row is not None}
@@ -209,3 +214,38 @@ class FleetColumns:
     @cached_property
     def service_ms(self) -> Floats:
         return self._of_model(self._beliefs.listing.service_ms)
+
+
+class Idle(Sequence[int]):
+    """Rows of the node table, as indices of one model's listing; looked up only as far as somebody reads."""
+
+    def __init__(self, rows: Iterable[int], listing: ModelTable) -> None:
+        self._rows, self._listing = rows, listing
+
+    def __iter__(self) -> Iterator[int]:
+        listed = (self._listing.row_of(row) for row in self._rows)
+        return (index for index in listed if index is not None)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    @overload
+    def __getitem__(self, at: int) -> int: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[int, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> int | tuple[int, ...]:
+        return tuple(self)[at]
+
+
+def usable_probes(lore: ModelLore, now_s: float) -> tuple[Probe, ...]:
+    """The probe pool as routing reads it."""
+    if not lore.probes.answers:
+        return ()
+    listed = ((lore.table.row_of(answer.node), answer) for answer in lore.probes.fresh(now_s))
+    return tuple(
+        Probe(index, answer.in_flight, answer.latency_ms, answer.at_s)
+        for index, answer in listed
+        if index is not None
+    )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from isochrone.model import ProbeSettings
+from isochrone.model import NO_PROBES, ProbeSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class FleetSettings:
     prefix_blocks_max: int = 8192
     rtt_gain: float = 0.25
     idle_max: int = 100_000
-    probing: ProbeSettings = ProbeSettings()
+    probing: ProbeSettings = NO_PROBES
 
 
 DEFAULT_SETTINGS = FleetSettings()

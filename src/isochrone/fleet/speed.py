@@ -18,7 +18,7 @@ _IDLE_WAIT_SHARE = 0.2
 
 @dataclass(slots=True)
 class Lore:
-    """What our own answers taught: made with the first of them, for most pairs of node and model have none."""
+    """What our own answers taught: made with the first of them, for most models on most nodes have none."""
 
     settings: FleetSettings
     prefix: PrefixCache

@@ -1,7 +1,7 @@
-"""Beliefs as columns: the numbers of all nodes side by side, so that one pass looks at ten thousand of them.
+"""Beliefs as columns: the numbers of all nodes side by side, so that one pass looks at ten thousand.
 
-These arrays are where a belief's numbers are kept, not a copy of them. A node has one row in `NodeTable` while
-it is known; a model has a `ModelTable` with one row for each node that lists it.
+These arrays are where a belief's numbers are kept, not a copy of them. A node has one row in `NodeTable`
+while it is known; a model has a `ModelTable` with one row for each node that lists it.
 """
 
 from collections.abc import Iterator

@@ -213,20 +213,15 @@ class _Course:
         return candidates[node] if node is not None and self._parts.retries.spend() else None
 
     def _failure_domains(self, node: str) -> tuple[str, ...]:
-        card = self._cards.get(node) or self._card(node)
-        return card.failure_domains if card is not None else ()
-
-    def _card(self, node: str) -> NodeCard | None:
-        belief = self._parts.membership.fleet.belief(node)
-        return belief.card if belief is not None else None
+        card = self._cards.get(node) or self._parts.membership.fleet.card(node)
+        return card.failure_domains
 
     # -- trying --------------------------------------------------------------------------------------
 
     async def _try(self, candidate: Candidate) -> Attempt:
         parts, request, node = self._parts, self._request, candidate.node
-        card, attempt = self._card(node), Attempt()
-        assert card is not None, "a candidate is known at the instant of its decision"
-        self._cards[node] = card
+        attempt = Attempt()
+        card = self._cards[node] = parts.membership.fleet.card(node)
         parts.membership.step(Dispatched(request, node, candidate.estimate))
         parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
         where = Route(node, card.url, parts.node_headers, self._headers, parts.settings.stall_s_max)

@@ -1,7 +1,7 @@
 """The nouns of Isochrone: frozen values with their units in their names.
 
 Here live the things every room talks about, and nothing that acts. This package imports nothing but the
-standard library's typing tools and numpy for arrays, and nothing here reads a clock, a socket or a random number.
+standard library's typing tools and numpy, and nothing here reads a clock, a socket or a random number.
 """
 
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
@@ -10,11 +10,12 @@ from isochrone.model.fleet import FleetView, ModelView, NodeView, Roll
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
-from isochrone.model.probe import Probe, ProbeSettings
+from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import PromptBlocks, Request
 
 __all__ = [
+    "NO_PROBES",
     "Bools",
     "Candidate",
     "Columns",

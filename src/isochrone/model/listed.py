@@ -1,4 +1,4 @@
-"""Columns made from a list of node views: for views put together by hand, and to check the fleet's against."""
+"""Columns made from a list of node views: for views made by hand, and to check the fleet's against."""
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b

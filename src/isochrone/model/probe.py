@@ -23,6 +23,9 @@ class ProbeSettings:
     delta: float = 1.0
 
 
+NO_PROBES = ProbeSettings()
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """One answer in the pool.

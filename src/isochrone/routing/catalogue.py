@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from isochrone.model import ProbeSettings
+from isochrone.model import NO_PROBES, ProbeSettings
 from isochrone.routing.choice import Choice, Rank
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import NoParameters, Value, changed, written
@@ -31,7 +31,6 @@ from isochrone.routing.policies import (
     two_hash_prefix,
 )
 
-NO_PROBES = ProbeSettings()
 _NOTHING = NoParameters()
 
 

@@ -7,10 +7,10 @@ from isochrone import __version__
 from isochrone.ports import SettingError
 from isochrone.routing import find_policy
 from isochrone.sim.results import RunColumns, RunMeta
-from isochrone.sim.scenario import Scenario, arrivals, build_nodes, digest, gateway_regions, geography
+from isochrone.sim.scenario.files import Scenario, arrivals, build_nodes, digest, gateway_regions, geography
 from isochrone.sim.spec import Job, NodeSpec
-from isochrone.sim.traffic import client_regions
-from isochrone.sim.world import World, WorldPlan
+from isochrone.sim.traffic.jobs import client_regions
+from isochrone.sim.world.world import World, WorldPlan
 
 REFERENCE_B1 = "reference-b1"
 """Omniscient greedy with zero staleness: run like a policy, but it sees the truth."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from isochrone.model import PromptBlocks
 
 BYTES_PER_TOKEN = 4
-"""Simulated prompts are as long in bytes as this makes them, so that gateways have something to learn from."""
+"""Simulated prompts are as long in bytes as this makes them: gateways learn from bytes."""
 
 
 @dataclass(frozen=True, slots=True)

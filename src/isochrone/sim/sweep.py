@@ -12,9 +12,10 @@ from pathlib import Path
 
 from isochrone.sim.results import has_run, write_run
 from isochrone.sim.runner import Run, check_policy, simulate
-from isochrone.sim.scenario import Scenario, cells, changed
+from isochrone.sim.scenario.files import Scenario, cells, changed
 
 _POLL_S = 0.2
+_SHARE_STEP = 0.01
 
 Told = Callable[[int, float], None]
 """Told that run number so and so is done to this share."""
@@ -61,7 +62,9 @@ def left_to_do(runs: Iterable[Run], folder: Path) -> list[Run]:
     return [run for run in runs if not has_run(folder, run.meta)]
 
 
-def run_all(runs: Sequence[Run], folder: Path, jobs: int, told: Told = lambda _run, _share: None) -> list[Path]:
+def run_all(
+    runs: Sequence[Run], folder: Path, jobs: int, told: Told = lambda _run, _share: None
+) -> list[Path]:
     """Run all and store each as soon as it is done; returns the files in the order of `runs`.
 
     With `jobs` above 1 in so many processes. The results do not depend on it.
@@ -81,24 +84,26 @@ def _run_one(number: int, run: Run, folder: Path, told: Told) -> Path:
 
 # -- in other processes ----------------------------------------------------------------------------
 
-_shares: "Queue[tuple[int, float]] | None" = None
+
+class _There:
+    """What a pool's process has: the way to tell how far it is."""
+
+    shares: "Queue[tuple[int, float]]"
 
 
 def _begin(shares: "Queue[tuple[int, float]]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends us
-    global _shares  # noqa: PLW0603 - the only way to hand a queue to a pool's process
-    _shares = shares
+    _There.shares = shares
 
 
 def _run_there(number: int, run: Run, folder: Path) -> Path:
-    shares = _shares
-    assert shares is not None
-    last = [0.0]
+    last = 0.0
 
     def told(number: int, share: float) -> None:
-        if share - last[0] >= 0.01 or share >= 1.0:
-            last[0] = share
-            shares.put((number, share))
+        nonlocal last
+        if share - last >= _SHARE_STEP or share >= 1.0:
+            last = share
+            _There.shares.put((number, share))
 
     return _run_one(number, run, folder, told)
 
@@ -113,7 +118,7 @@ def _run_in_processes(runs: Sequence[Run], folder: Path, jobs: int, told: Told) 
             told(number, share)
         return [future.result() for future in futures]
     except BaseException:
-        for process in list((pool._processes or {}).values()):  # noqa: SLF001 - no other way to stop at once
+        for process in list((pool._processes or {}).values()):
             process.terminate()
         raise
     finally:
@@ -136,5 +141,3 @@ def _until_done(
                 yield shares.get_nowait()
             except queue.Empty:
                 break
-
-

@@ -15,7 +15,7 @@ from isochrone.ports import SettingError
 from isochrone.routing import find_policy
 from isochrone.sim.results import ended_as, numbers, read_run, truths
 from isochrone.sim.runner import Run
-from isochrone.sim.scenario import Scenario, digest
+from isochrone.sim.scenario.files import Scenario, digest
 
 FIRST_SEED = 1001
 """Seeds from here on are for tuning only."""
@@ -77,7 +77,9 @@ def tuning_runs(scenario: Scenario, names: Iterable[str], seeds: int) -> list[Ru
     ]
 
 
-def judge(scenario: Scenario, names: Iterable[str], runs: Sequence[Run], files: Sequence[Path]) -> list[Tuned]:
+def judge(
+    scenario: Scenario, names: Iterable[str], runs: Sequence[Run], files: Sequence[Path]
+) -> list[Tuned]:
     """Each policy's trials, the best first; between equals the one nearer the beginning of the grid."""
     costs: dict[str, list[float]] = {}
     for run, path in zip(runs, files, strict=True):

@@ -6,12 +6,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from isochrone.sim.geography import azure_regions
-from isochrone.sim.hardware import class_for_models, hardware_classes, world_models
+from isochrone.sim.scenario.geography import azure_regions
+from isochrone.sim.scenario.hardware import class_for_models, hardware_classes, world_models
+from isochrone.sim.scenario.settings import NodeEntry, NodesSettings, Scenario
 from isochrone.sim.spec import HardwareSpec, ModelSpec, NodeSpec
-from isochrone.sim.streams import Floats, luck_for, pick, whole_shares
-from isochrone.sim.traffic import client_regions, model_shares
-from isochrone.sim.world_spec import NodeEntry, NodesSettings, Scenario
+from isochrone.sim.traffic.jobs import client_regions, model_shares
+from isochrone.sim.traffic.streams import Floats, luck_for, pick, whole_shares
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from statistics import NormalDist
 import numpy as np
 
 from isochrone.model import PromptBlocks
+from isochrone.sim.scenario.traffic_settings import LengthSettings, PrefixSettings
 from isochrone.sim.spec import BYTES_PER_TOKEN
-from isochrone.sim.streams import Floats, Hashes, Ints, hashes, luck_for, mix64
-from isochrone.sim.traffic_spec import LengthSettings, PrefixSettings
+from isochrone.sim.traffic.streams import Floats, Hashes, Ints, hashes, luck_for, mix64
 
 _NO_BLOCKS = PromptBlocks()
 

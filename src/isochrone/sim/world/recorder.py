@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isochrone.model import Estimate, Timings
-from isochrone.sim.flight import Flight
+from isochrone.sim.world.flight import Flight
 
 KINDS = ("answered", "refused", "failed", "timed_out", "lost")
 """How a request can end: with its whole answer; with an error told at once; with one after tries; by its
@@ -15,8 +15,8 @@ deadline; or broken off, by the loss of its node after the first token or of its
 _ROWS_MIN = 4096
 _NAN = float("nan")
 _FLOATS = (
-    "at_s", "queue_ms", "load_ms", "ttft_ms", "total_ms", "rtt_ms", "est_ttft_ms", "est_wait_ms", "est_cold_ms",
-    "est_prefill_ms", "est_decode_ms", "est_score_ms", "runner_up_score_ms", "age_s",
+    "at_s", "queue_ms", "load_ms", "ttft_ms", "total_ms", "rtt_ms", "est_ttft_ms", "est_wait_ms",
+    "est_cold_ms", "est_prefill_ms", "est_decode_ms", "est_score_ms", "runner_up_score_ms", "age_s",
 )  # fmt: skip
 _WHOLES = ("client", "prompt_tokens", "cached_tokens", "output_tokens", "tokens_out")
 _SMALL = ("region", "gateway", "model", "kind", "attempts")
@@ -108,7 +108,7 @@ class Recorder:
         told["attempts"] = np.maximum(told["attempts"], 0).astype(np.int8)
         told["gateway"] = told["gateway"].astype(np.int16)
         told["request"] = np.arange(self.rows, dtype=np.int64)
-        told["counted"] = told["at_s"] >= warmup_s
+        told["counted"] = told["at_s"].astype(np.float64) >= warmup_s
         return told
 
 

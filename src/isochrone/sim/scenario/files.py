@@ -16,14 +16,12 @@ from math import prod
 from pathlib import Path
 
 from isochrone.ports import SettingError
-from isochrone.sim.geography import Geography, azure_rtts_ms, busiest_first
-from isochrone.sim.hardware import hardware_classes, world_models
-from isochrone.sim.node_mix import build_nodes
-from isochrone.sim.scenario_checks import check
-from isochrone.sim.settings_file import Place, near_names, read_table
-from isochrone.sim.traffic import arrivals, client_regions
-from isochrone.sim.traffic_spec import TrafficSettings
-from isochrone.sim.world_spec import (
+from isochrone.sim.scenario.checks import check
+from isochrone.sim.scenario.decoder import Place, near_names, read_table
+from isochrone.sim.scenario.geography import Geography, azure_rtts_ms, busiest_first
+from isochrone.sim.scenario.hardware import hardware_classes, world_models
+from isochrone.sim.scenario.node_mix import build_nodes
+from isochrone.sim.scenario.settings import (
     BusSettings,
     Fault,
     GatewaysSettings,
@@ -31,6 +29,8 @@ from isochrone.sim.world_spec import (
     Scenario,
     SloSettings,
 )
+from isochrone.sim.scenario.traffic_settings import TrafficSettings
+from isochrone.sim.traffic.jobs import arrivals, client_regions
 
 __all__ = [
     "BusSettings",

@@ -9,10 +9,10 @@ import numpy as np
 from isochrone.fleet.owners import Owners
 from isochrone.model import Candidate, Decision, Estimate, FleetView, Floats
 from isochrone.routing.estimate import DEFAULT_WEIGHTS
-from isochrone.sim.flight import Flight
-from isochrone.sim.network import Network
 from isochrone.sim.spec import Job
-from isochrone.sim.yard import Yard
+from isochrone.sim.world.flight import Flight
+from isochrone.sim.world.network import Network
+from isochrone.sim.world.yard import Yard
 
 _CANDIDATES = 3
 
@@ -51,8 +51,8 @@ class Oracle:
 
     def sent(self, flight: Flight, node: int) -> None:
         """A request of known size is on its way there."""
-        assert flight.decision is not None
-        service_s = flight.decision.candidates[0].estimate.service_s / self._slots[node]
+        chosen = flight.decision.chosen if flight.decision is not None else None
+        service_s = chosen.estimate.service_s / self._slots[node] if chosen is not None else 0.0
         self._sent[node, flight.job.id, flight.attempt] = service_s
         self._on_the_wire_s[node] += service_s
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.sim.geography import UTC_OFFSET_HOURS
-from isochrone.sim.streams import Floats, Ints
-from isochrone.sim.traffic_spec import Surge, TrafficSettings
+from isochrone.sim.scenario.geography import UTC_OFFSET_HOURS
+from isochrone.sim.scenario.traffic_settings import Surge, TrafficSettings
+from isochrone.sim.traffic.streams import Floats, Ints
 
 _STEPS_A_DAY = 480
 _STEPS_MAX = 20_000

@@ -7,20 +7,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isochrone.fleet import FleetSettings, ProbeAnswered
-from isochrone.model import Timings
+from isochrone.model import Load, Timings
 from isochrone.routing import Policy, Router
-from isochrone.sim.agenda import Agenda
-from isochrone.sim.faults import Faults
-from isochrone.sim.flight import Flight, Message
-from isochrone.sim.gateway import GatewayPlan, Outside, SimGateway
-from isochrone.sim.network import Network, OneWay
 from isochrone.sim.node import Done, FirstToken, NodeEvent
-from isochrone.sim.oracle import Oracle
-from isochrone.sim.pulses import Pulses
-from isochrone.sim.recorder import Recorder
-from isochrone.sim.world_spec import Scenario
+from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.spec import Job, NodeSpec
-from isochrone.sim.yard import Yard
+from isochrone.sim.world.agenda import Agenda
+from isochrone.sim.world.faults import Faults
+from isochrone.sim.world.flight import Flight, Message
+from isochrone.sim.world.gateway import GatewayPlan, Outside, SimGateway
+from isochrone.sim.world.network import Network, OneWay
+from isochrone.sim.world.oracle import Oracle
+from isochrone.sim.world.pulses import Pulses
+from isochrone.sim.world.recorder import Recorder
+from isochrone.sim.world.yard import Yard
 
 _DRAIN_S = 600.0
 """How long a world goes on after its last arrival, at most."""
@@ -73,7 +73,9 @@ class World:
         self._oracle = Oracle(self.yard, self.network) if plan.policy is None else None
         self.gateways = [self._gateway(index) for index in range(len(plan.gateway_regions))]
         luck = np.random.Generator(np.random.PCG64(np.random.SeedSequence([plan.seed, 0x9015E])))
-        self.pulses = Pulses(scenario.bus, self.agenda, self.yard, self.network, self.gateways, luck)
+        self.pulses = Pulses(
+            scenario.bus, self.agenda, self.yard, network=self.network, gateways=self.gateways, luck=luck
+        )
         self._nearest = {region: self.network.nearest_gateways(region) for region in plan.client_regions}
         self._flights: dict[tuple[int, int], Flight] = {}
         self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
@@ -89,7 +91,13 @@ class World:
         if plan.policy is not None:
             router = replace(router, policy=plan.policy)
         outside = Outside(
-            self._send, self._cancel, self._probe, self._first_token, self._end, self._cut_off, self._forgotten
+            send=self._send,
+            cancel=self._cancel,
+            probe=self._probe,
+            first_token=self._first_token,
+            end=self._end,
+            cut_off=self._cut_off,
+            forgotten=self._forgotten,
         )
         settings = replace(
             FleetSettings(),
@@ -107,8 +115,8 @@ class World:
                 stream=scenario.traffic.stream,
             ),
             outside,
-            self._stream(f"gateway-{index}"),
-            None if self._oracle is None else self._oracle.decide,
+            luck=self._stream(f"gateway-{index}"),
+            decide=None if self._oracle is None else self._oracle.decide,
         )
 
     # -- running -------------------------------------------------------------------------------------
@@ -233,7 +241,7 @@ class World:
         message = Message(flight, flight.attempt, 200, self._told_load(node, now_s), event.timings)
         self.agenda.note(due_s, gateway.tail, message)
 
-    def _told_load(self, node: int, now_s: float):  # type: ignore[no-untyped-def]
+    def _told_load(self, node: int, now_s: float) -> Load | None:
         return self.yard.load(node, now_s) if self.plan.scenario.bus.load_in_responses else None
 
     def _cancel(self, flight: Flight, now_s: float) -> None:
@@ -293,5 +301,5 @@ class World:
             "retries": sum(gateway.retries for gateway in self.gateways),
             "events": self.agenda.done,
             "virtual_s": self.agenda.now_s,
-            **{kind: count for kind, count in self.recorder.by_kind.items()},
+            **self.recorder.by_kind,
         }

@@ -2,13 +2,23 @@
 
 import random
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING
 
 from isochrone.ports import SettingError
-from isochrone.sim.world_spec import Fault
+from isochrone.sim.scenario.settings import Fault
 
 if TYPE_CHECKING:
-    from isochrone.sim.world import World
+    from isochrone.sim.world.world import World
+
+
+_Act = Callable[[float], None]
+_Span = tuple[_Act, _Act]
+"""What to do when a fault begins, and when it ends."""
+
+
+def _do(now_s: float, act: _Act) -> None:
+    act(now_s)
 
 
 class Faults:
@@ -19,7 +29,7 @@ class Faults:
 
     def schedule(self, faults: Sequence[Fault]) -> None:
         """Note begin and end of each. Raises SettingError for one that names a node that is not there."""
-        kinds: dict[str, Callable[[Fault], tuple[Callable[[float], None], Callable[[float], None]]]] = {
+        kinds: dict[str, Callable[[Fault], _Span]] = {
             "node_loss": self._node_loss,
             "region_loss": self._region_loss,
             "slow_node": self._slow_node,
@@ -29,9 +39,9 @@ class Faults:
         }
         for fault in faults:
             begin, end = kinds[fault.kind](fault)
-            agenda = self._world.agenda
-            agenda.note(fault.at_s, lambda now_s, _subject, act=begin: act(now_s), None)
-            agenda.note(fault.at_s + fault.duration_s, lambda now_s, _subject, act=end: act(now_s), None)
+            self._world.agenda.note(fault.at_s, _do, begin)
+            if fault.duration_s < inf:
+                self._world.agenda.note(fault.at_s + fault.duration_s, _do, end)
 
     def _nodes(self, fault: Fault) -> list[int]:
         """The named nodes, or a share of all drawn by lot."""
@@ -46,7 +56,7 @@ class Faults:
         count = max(1, round(fault.share * len(yard.nodes)))
         return sorted(self._luck.sample(range(len(yard.nodes)), count))
 
-    def _power(self, nodes: Sequence[int]) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _power(self, nodes: Sequence[int]) -> _Span:
         yard = self._world.yard
 
         def begin(now_s: float) -> None:
@@ -59,16 +69,17 @@ class Faults:
 
         return begin, end
 
-    def _node_loss(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _node_loss(self, fault: Fault) -> _Span:
         return self._power(self._nodes(fault))
 
-    def _region_loss(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _region_loss(self, fault: Fault) -> _Span:
         nodes = self._world.nodes_in(fault.all_regions)
         if not nodes:
-            raise SettingError(f"faults: region_loss names {', '.join(fault.all_regions)}, where no node stands.")
+            where = ", ".join(fault.all_regions)
+            raise SettingError(f"faults: region_loss names {where}, where no node stands.")
         return self._power(nodes)
 
-    def _slow_node(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _slow_node(self, fault: Fault) -> _Span:
         nodes, yard = self._nodes(fault), self._world.yard
 
         def begin(now_s: float) -> None:
@@ -81,7 +92,7 @@ class Faults:
 
         return begin, end
 
-    def _sinkhole(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _sinkhole(self, fault: Fault) -> _Span:
         nodes, yard = self._nodes(fault), self._world.yard
 
         def begin(_now_s: float) -> None:
@@ -94,14 +105,14 @@ class Faults:
 
         return begin, end
 
-    def _partition(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _partition(self, fault: Fault) -> _Span:
         network = self._world.network
         return (
             lambda _now_s: network.partition(fault.all_regions, cut=True),
             lambda _now_s: network.partition(fault.all_regions, cut=False),
         )
 
-    def _gateway_crash(self, fault: Fault) -> tuple[Callable[[float], None], Callable[[float], None]]:
+    def _gateway_crash(self, fault: Fault) -> _Span:
         world = self._world
         for index in fault.gateways:
             if index >= len(world.gateways):

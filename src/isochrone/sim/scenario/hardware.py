@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
-from isochrone.sim.settings_file import Place, near_names, read_table
+from isochrone.sim.scenario.decoder import Place, near_names, read_table
+from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.spec import HardwareSpec, ModelSpec, SpeedSpec
-from isochrone.sim.world_spec import Scenario
 
 _TABLE = "hardware.toml"
 

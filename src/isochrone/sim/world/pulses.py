@@ -1,18 +1,18 @@
 """The bus: pulses that every gateway hears, late, out of order, or not at all."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from isochrone.fleet import CardReceived, LoadReported, LoadsReceived, PulseReceived
 from isochrone.model import Floats, Indices, Load
-from isochrone.sim.agenda import Agenda
-from isochrone.sim.gateway import SimGateway
-from isochrone.sim.network import Network
-from isochrone.sim.world_spec import BusSettings
-from isochrone.sim.yard import LOAD_FIELDS, Yard
+from isochrone.sim.scenario.settings import BusSettings
+from isochrone.sim.world.agenda import Agenda
+from isochrone.sim.world.gateway import SimGateway
+from isochrone.sim.world.network import Network
+from isochrone.sim.world.yard import LOAD_FIELDS, Yard
 
 _LATE_S_MAX = 30.0
 """No message is later than this."""
@@ -44,6 +44,7 @@ class Pulses:
         settings: BusSettings,
         agenda: Agenda,
         yard: Yard,
+        *,
         network: Network,
         gateways: Sequence[SimGateway],
         luck: np.random.Generator,
@@ -74,8 +75,8 @@ class Pulses:
 
     def introduce(self, gateway: SimGateway, now_s: float) -> None:
         """Tell one gateway of all nodes that are alive, cards and all."""
-        for index in np.flatnonzero(self._yard.alive):
-            self._tell(gateway, int(index), self._tick, self._yard.load(index, now_s), now_s)
+        for index in map(int, np.flatnonzero(self._yard.alive)):
+            self._tell(gateway, index, self._tick, self._yard.load(index, now_s), now_s)
 
     def _tell_all(self, index: int, now_s: float) -> None:
         """Without staleness: whatever changes on a node, all gateways know at once."""
@@ -158,7 +159,7 @@ class Pulses:
         for at in np.flatnonzero(~plain):
             index = int(batch.nodes[at])
             if self._yard.alive[index]:
-                load = Load(*(_number(name, batch.told[name][at]) for name in LOAD_FIELDS))
+                load = _load({name: float(batch.told[name][at]) for name in LOAD_FIELDS})
                 self._tell(gateway, index, int(batch.seq[at]), load, now_s)
         if plain.all():
             gateway.step(LoadsReceived(rows=rows, seq=batch.seq, **batch.told), now_s)
@@ -172,11 +173,18 @@ class Pulses:
         gateway.step(PulseReceived(self._yard.pulse(index, seq, load, now_s)), now_s)
         if gateway.fleet.belief(name) is None:
             gateway.step(CardReceived(self._yard.card(index), "card"), now_s)
-        row = gateway.fleet.row_of(name)
-        assert row is not None, "it was just introduced"
-        self._rows[gateway.index, index] = row
-        self._told[gateway.index, index] = self._yard.versions[index]
+        if (row := gateway.fleet.row_of(name)) is not None:  # else it knows as many nodes as it may
+            self._rows[gateway.index, index] = row
+            self._told[gateway.index, index] = self._yard.versions[index]
 
 
-def _number(name: str, value: float) -> float:
-    return int(value) if name in ("slots", "running", "queued") else float(value)
+def _load(told: Mapping[str, float]) -> Load:
+    return Load(
+        slots=int(told["slots"]),
+        running=int(told["running"]),
+        queued=int(told["queued"]),
+        wait_s=told["wait_s"],
+        backlog_s=told["backlog_s"],
+        inflow=told["inflow"],
+        kv_used=told["kv_used"],
+    )

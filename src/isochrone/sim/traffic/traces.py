@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 
 from isochrone.ports import SettingError
-from isochrone.sim.streams import Floats, Ints, hashes
+from isochrone.sim.traffic.streams import Floats, Ints, hashes
 
 MOONCAKE_BLOCK_TOKENS = 512
 WINDOW_S = 600.0

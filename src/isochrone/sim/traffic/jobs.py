@@ -11,18 +11,18 @@ from itertools import islice
 import numpy as np
 
 from isochrone.model import PromptBlocks
-from isochrone.sim.arrivals import Draft, drafts, read_trace
-from isochrone.sim.capacity import Demand, mean_capacity_per_s
-from isochrone.sim.geography import azure_regions
-from isochrone.sim.hardware import world_models
-from isochrone.sim.prompts import Asked, Prompts, Writer, chains, mean_tokens
-from isochrone.sim.rate_curve import RateCurve, rate_curve
-from isochrone.sim.settings_file import Place
+from isochrone.sim.scenario.capacity import Demand, mean_capacity_per_s
+from isochrone.sim.scenario.decoder import Place
+from isochrone.sim.scenario.geography import azure_regions
+from isochrone.sim.scenario.hardware import world_models
+from isochrone.sim.scenario.settings import Scenario
+from isochrone.sim.scenario.traffic_settings import DaySettings, TrafficSettings
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job, NodeSpec
-from isochrone.sim.streams import Floats, Ints, luck_for, pick, zipf_shares
-from isochrone.sim.traces import MOONCAKE_BLOCK_TOKENS
-from isochrone.sim.traffic_spec import DaySettings, TrafficSettings
-from isochrone.sim.world_spec import Scenario
+from isochrone.sim.traffic.arrivals import Draft, drafts, read_trace
+from isochrone.sim.traffic.prompts import Asked, Prompts, Writer, chains, mean_tokens
+from isochrone.sim.traffic.rate_curve import RateCurve, rate_curve
+from isochrone.sim.traffic.streams import Floats, Ints, luck_for, pick, zipf_shares
+from isochrone.sim.traffic.traces import MOONCAKE_BLOCK_TOKENS
 
 _SAMPLE = 20_000
 """Requests that tell the mean prompt where conversations make it hard to compute."""

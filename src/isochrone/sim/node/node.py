@@ -34,14 +34,12 @@ from isochrone.fleet.learn import Flow
 from isochrone.fleet.settings import DEFAULT_SETTINGS
 from isochrone.model import Load, ModelPulse, ModelState
 from isochrone.nodes.inference.desk import Desk
-from isochrone.sim.batch import Work, over
-from isochrone.sim.kv import Memory
-from isochrone.sim.loads import Engine, Loads, check_models
-from isochrone.sim.node_events import Done, FirstToken, ModelReady, NodeEvent
-from isochrone.sim.remaining import Remaining
+from isochrone.sim.node.batch import Work, over
+from isochrone.sim.node.events import Done, FirstToken, ModelReady, NodeEvent
+from isochrone.sim.node.kv import Memory
+from isochrone.sim.node.loads import Engine, Loads, check_models
+from isochrone.sim.node.remaining import Remaining
 from isochrone.sim.spec import Job, NodeSpec
-
-__all__ = ["Done", "FirstToken", "ModelReady", "NodeEvent", "SimNode"]
 
 _UNBOUNDED_BYTES = 2**53
 """What is told to be free of memory without a bound."""

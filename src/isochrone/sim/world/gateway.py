@@ -27,8 +27,8 @@ from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
 from isochrone.model import Candidate, Decision, FleetView, Outcome, OutcomeKind, Request, Timings
 from isochrone.routing import Router, draw_probes, route
-from isochrone.sim.flight import Flight, Message
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
+from isochrone.sim.world.flight import Flight, Message
 
 _RETRIES_PER_REQUEST = 0.2
 _RETRIES_SAVED_MAX = 100.0
@@ -93,7 +93,13 @@ class SimGateway:
     """
 
     def __init__(
-        self, index: int, plan: GatewayPlan, outside: Outside, luck: random.Random, decide: Decide | None = None
+        self,
+        index: int,
+        plan: GatewayPlan,
+        outside: Outside,
+        *,
+        luck: random.Random,
+        decide: Decide | None = None,
     ) -> None:
         self.index, self.alive = index, True
         self._plan, self._outside, self._luck = plan, outside, luck
@@ -140,7 +146,8 @@ class SimGateway:
 
     def _try(self, flight: Flight, decision: Decision, candidate: Candidate, now_s: float) -> None:
         belief = self.fleet.belief(candidate.node)
-        assert belief is not None, "a candidate is known at the instant of its decision"
+        if belief is None:  # only a reference that sees the truth can name a node that we do not know
+            return self._end(flight, "refused", now_s)
         flight.decision, flight.sent_s, flight.head_s = decision, now_s, None
         flight.attempt += 1
         flight.node_name = candidate.node
@@ -154,6 +161,7 @@ class SimGateway:
             for node in draw_probes(view, self._luck, self._probing):
                 self.probes += 1
                 self._outside.probe(self.index, node, flight.request.model, now_s)
+        return None
 
     def _try_next(self, flight: Flight, now_s: float) -> None:
         """After a failure: the best by then, in another failure domain if any; or the end."""

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from isochrone.ports import SettingError
-from isochrone.sim.prompts import draw_tokens
-from isochrone.sim.streams import Floats, Ints, hashes, luck_for
-from isochrone.sim.traces import WINDOW_S, ClientRates, Trace, read_azure, read_mooncake, read_servegen
-from isochrone.sim.traffic_spec import TrafficSettings
+from isochrone.sim.scenario.traffic_settings import TrafficSettings
+from isochrone.sim.traffic.prompts import draw_tokens
+from isochrone.sim.traffic.streams import Floats, Ints, hashes, luck_for
+from isochrone.sim.traffic.traces import (
+    WINDOW_S,
+    ClientRates,
+    Trace,
+    read_azure,
+    read_mooncake,
+    read_servegen,
+)
 
 BATCH = 4096
 _CV_NONE = 1e-3

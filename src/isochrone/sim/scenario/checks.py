@@ -6,13 +6,13 @@ Every function raises SettingError: `<file>: <dotted.key>: what; what to do`.
 from collections.abc import Iterable, Mapping
 
 from isochrone.routing import find_policy
-from isochrone.sim.geography import azure_regions
-from isochrone.sim.hardware import class_for_models, hardware_classes, world_models
-from isochrone.sim.node_mix import CONTEXT_SHARE, fits, node_name
-from isochrone.sim.settings_file import Place, near_names
+from isochrone.sim.scenario.decoder import Place, near_names
+from isochrone.sim.scenario.geography import azure_regions
+from isochrone.sim.scenario.hardware import class_for_models, hardware_classes, world_models
+from isochrone.sim.scenario.node_mix import CONTEXT_SHARE, fits, node_name
+from isochrone.sim.scenario.settings import Fault, NodeEntry, Scenario
+from isochrone.sim.scenario.traffic_settings import SOURCES_WITH_TRACE, LengthSettings, TrafficSettings
 from isochrone.sim.spec import HardwareSpec
-from isochrone.sim.traffic_spec import SOURCES_WITH_TRACE, LengthSettings, TrafficSettings
-from isochrone.sim.world_spec import Fault, NodeEntry, Scenario
 
 _SOME_NODES = ("node_loss", "slow_node", "sinkhole")
 

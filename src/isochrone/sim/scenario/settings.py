@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from isochrone.sim.scenario.traffic_settings import TrafficSettings, number
 from isochrone.sim.spec import HardwareSpec
-from isochrone.sim.traffic_spec import TrafficSettings, number
 
 FaultKind = Literal["node_loss", "slow_node", "sinkhole", "region_loss", "partition", "gateway_crash"]
 

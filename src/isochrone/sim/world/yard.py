@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from isochrone.model import Floats, Load, ModelCard, NodeCard, Pulse
-from isochrone.sim.agenda import Agenda
 from isochrone.sim.node import NodeEvent, SimNode
 from isochrone.sim.spec import Job, NodeSpec
+from isochrone.sim.world.agenda import Agenda
 
 Heard = Callable[[int, NodeEvent, float], None]
 """What a node did: (node, event, now_s)."""

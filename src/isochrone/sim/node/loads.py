@@ -16,9 +16,9 @@ from math import ceil, inf
 
 from isochrone.model import ModelState
 from isochrone.ports import SettingError
-from isochrone.sim.batch import Batch, Work
-from isochrone.sim.claims import Claims
-from isochrone.sim.kv import Memory
+from isochrone.sim.node.batch import Batch, Work
+from isochrone.sim.node.claims import Claims
+from isochrone.sim.node.kv import Memory
 from isochrone.sim.spec import ModelSpec, NodeSpec, SpeedSpec
 
 _ROOM_S = 60.0
