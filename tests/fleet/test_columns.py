@@ -136,7 +136,12 @@ def test_a_batch_of_pulses_is_each_of_them(told):
         one.step(PulseReceived(a_pulse(name, seq=seq, load=load)), 5.5)
     columns = {field: np.array([float(getattr(load, field)) for load, _ in told]) for field in LOAD_FIELDS}
     rows = np.array([many.row_of(name) for name in NODES])
-    effects = many.step(LoadsReceived(rows=rows, seq=np.array([seq for _, seq in told]), **columns), 5.5)
+    effects = many.step(
+        LoadsReceived(
+            rows=rows, seq=np.array([seq for _, seq in told]), heard_at_s=np.full(4, 5.5), **columns
+        ),
+        5.5,
+    )
     assert list(one.view(MODEL, 6.0).nodes) == list(many.view(MODEL, 6.0).nodes)
     newer = [name for name, (_, seq) in zip(NODES, told, strict=True) if seq > 4]
     assert sorted(effect.node for effect in effects) == newer
@@ -223,3 +228,17 @@ def test_owners_are_found_longest_prefix_first_and_boundedly():
         owners.discard(1, node)
     owners.discard(2, 150)
     assert len(owners) == 0
+
+
+def test_a_batch_folded_in_late_does_not_undo_what_came_in_after_it():
+    fleet = joined("a", rtt_ms=1.0)
+    fleet.step(LoadReported("a", Load(4, running=3)), 5.0)
+    none, one = np.zeros(1), np.ones(1)
+    for heard_at_s, running in ((4.9, 3), (5.1, 0)):
+        batch = LoadsReceived(
+            rows=np.array([fleet.row_of("a")]), seq=np.array([9]), heard_at_s=np.full(1, heard_at_s),
+            slots=4 * one, running=none, queued=none, wait_s=none, backlog_s=none, inflow=none, kv_used=none,
+        )  # fmt: skip
+        fleet.step(batch, 5.2)
+        node = fleet.view(MODEL, 5.2).nodes[0]
+        assert (node.running, node.age_s) == (running, pytest.approx(5.2 - max(5.0, heard_at_s)))

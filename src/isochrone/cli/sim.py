@@ -23,8 +23,8 @@ from rich.table import Table
 
 from isochrone.ports import SettingError
 from isochrone.routing import CATALOGUE, find_policy
-from isochrone.sim.report import write_report
-from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise, write_summary_json
+from isochrone.sim.report import ReportWords, write_report
+from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise
 from isochrone.sim.runner import Run
 from isochrone.sim.scenario.files import Scenario, changed, load_scenario, shipped_scenarios
 from isochrone.sim.sweep import SweepPlan, left_to_do, plan_runs, run_all
@@ -74,8 +74,14 @@ def sim(
     runs = plan_runs(SweepPlan(found, tuple(names), seeds, first_seed))
     _run_with_progress(console, runs, folder, jobs)
     summaries = _summaries(runs, folder, found)
-    write_summary_json(folder, summaries)
-    report = write_report(folder, command=_command())
+    words = ReportWords(
+        title=found.title or found.name,
+        question=found.question,
+        command=_command(),
+        slo=Slo(found.slo.ttft_ms, found.slo.tpot_ms),
+        timeline=bool(found.faults or found.traffic.surges),
+    )
+    report = write_report(folder, words)
     if as_json:
         typer.echo((folder / "summary.json").read_text())
     else:

@@ -17,16 +17,18 @@ class LoadsReceived:
     """Pulses of many nodes at once, as columns of shape (pulses,), for a bus that delivers in batches.
 
     The same as one PulseReceived for each, from nodes that are known, whose epoch, card and models are as
-    they told before. What is not newer by `seq` is dropped.
+    they told before. What is not newer by `seq`, or came in before what is known, is dropped.
 
     Attributes:
         rows: which nodes, as `Fleet.row_of` told; no node twice.
         seq: of each pulse.
+        heard_at_s: when each came in; a batch may be folded in a little later than that.
         slots, running, queued, wait_s, backlog_s, inflow, kv_used: as in `Load`.
     """
 
     rows: Indices
     seq: Indices
+    heard_at_s: Floats
     slots: Floats
     running: Floats
     queued: Floats

@@ -133,7 +133,7 @@ class Fleet:
             case ev.PulseReceived(pulse):
                 return self._pulse(pulse, now_s)
             case ev.LoadsReceived():
-                return self._loads(event, now_s)
+                return self._loads(event)
             case ev.CardReceived():
                 return self._card(event)
             case _:
@@ -185,19 +185,11 @@ class Fleet:
             effects.append(eff.NodeJoined(node.name))
         return tuple(effects)
 
-    def _loads(self, event: ev.LoadsReceived, now_s: float) -> tuple[Effect, ...]:
-        table, rows, newer = self._table, event.rows, None
-        if not (event.seq > table.seq[rows]).all():
-            newer = event.seq > table.seq[rows]
-            rows = rows[newer]
-        for name in ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used"):
-            told = getattr(event, name)
-            getattr(table, name)[rows] = told if newer is None else told[newer]
-        table.load_at_s[rows] = table.heard_at_s[rows] = now_s
+    def _loads(self, event: ev.LoadsReceived) -> tuple[Effect, ...]:
+        table = self._table
+        rows = table.take_pulses(event)
         for row in rows[table.own_unseen[rows] > 0]:
             self._node_at(row).count_unseen()
-        if not table.silent[rows].any():
-            return ()
         returned = rows[table.silent[rows]]
         table.silent[returned] = False
         return tuple(eff.NodeReturned(self._node_at(row).name) for row in returned)

@@ -9,9 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from isochrone.fleet.events import LoadsReceived
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
+_TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
 
 
 class Table:
@@ -102,6 +104,19 @@ class NodeTable(Table):
     own_unseen_s: Floats
     own_flow: Floats
     own_flow_at_s: Floats
+
+    def take_pulses(self, told: LoadsReceived) -> Indices:
+        """Write a batch of pulses into the rows that it is news for; returns those."""
+        rows = told.rows
+        fresh = (told.seq > self.seq[rows]) & (told.heard_at_s >= self.load_at_s[rows])
+        which: Bools | slice = slice(None)
+        if not fresh.all():
+            which, rows = fresh, rows[fresh]
+        for name in _TOLD:
+            getattr(self, name)[rows] = getattr(told, name)[which]
+        self.load_at_s[rows] = told.heard_at_s[which]
+        self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], told.heard_at_s[which])
+        return rows
 
 
 class ModelTable(Table):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import ceil, inf
 
-from isochrone.model import ModelState
+from isochrone.model import ModelPulse, ModelState
 from isochrone.ports import SettingError
 from isochrone.sim.node.batch import Batch, Work
 from isochrone.sim.node.claims import Claims
@@ -69,6 +69,18 @@ class Engine:
             state = ModelState.ON_DISK
         batch, claims = Batch(speed, spec.hardware.chunk_tokens), Claims.of(speed, spec.speed)
         return cls(spec.models[name], speed, batch, claims, state)
+
+    def pulse(self, concurrency: int, ready_in_s: float) -> ModelPulse:
+        """The model as its node claims it."""
+        base_ms, ms_per_token = self.claims.prefill.fit()
+        return ModelPulse(
+            name=self.model.name,
+            state=self.state,
+            ready_in_s=ready_in_s,
+            prefill_base_ms=base_ms,
+            prefill_ms_per_token=ms_per_token,
+            tpot_ms=self.claims.decode.at(concurrency),
+        )
 
     @property
     def idle(self) -> bool:

@@ -41,6 +41,7 @@ from isochrone.sim.node.loads import Engine, Loads, check_models
 from isochrone.sim.node.remaining import Remaining
 from isochrone.sim.spec import Job, NodeSpec
 
+_LONG_AFTER_S = 1e12
 _UNBOUNDED_BYTES = 2**53
 """What is told to be free of memory without a bound."""
 
@@ -48,8 +49,8 @@ _UNBOUNDED_BYTES = 2**53
 class SimNode:
     """One node. Times are seconds of the simulation and never go back from call to call.
 
-    Whatever a call finds due by its `now_s` happens before it; the events of that are handed out by the next
-    `advance`. At one instant what ends comes before what arrives.
+    What a call finds due by its `now_s` happens before it; the next `advance` hands out the events of that.
+    At one instant what ends comes before what arrives.
 
     Attributes:
         spec: what it is.
@@ -169,10 +170,7 @@ class SimNode:
         self._turn(now_s)
 
     def set_speed(self, factor: float, now_s: float) -> None:
-        """From now on all computing takes `1 / factor` of its nominal time; 0 stops it.
-
-        Loads take as long as ever. A restart does not mend it.
-        """
+        """From now on computing, not loading, takes `1 / factor` of its time, restarts or not; 0 stops it."""
         if not factor >= 0.0:
             raise ValueError(f"the speed factor {factor} of {self.spec.name} is negative")
         self._run(now_s)
@@ -213,6 +211,10 @@ class SimNode:
         load, kv_used = self._desk.load(now_s), self._memory.kv_used
         return replace(load, kv_used=kv_used) if kv_used else load
 
+    def overdue_load(self) -> Load:
+        """The load it would come to tell if nothing happened for ever: every answer long overdue."""
+        return self._desk.load(_LONG_AFTER_S)
+
     @property
     def idle(self) -> bool:
         """Whether nothing is at work and nothing waits, and power is on."""
@@ -230,22 +232,11 @@ class SimNode:
         key = (self.models_version, concurrency, *(engine.claims.answers for engine in engines))
         if key == self._pulses_key and all(engine.state is ModelState.READY for engine in engines):
             return self._pulses
-        pulses = tuple(self._pulse(engine, concurrency, now_s) for engine in engines)
+        pulses = tuple(e.pulse(concurrency, self._loads.ready_in_s(e, now_s)) for e in engines)
         self._pulses_key = key
         if pulses != self._pulses:
             self._pulses = pulses
         return self._pulses
-
-    def _pulse(self, engine: Engine, concurrency: int, now_s: float) -> ModelPulse:
-        base_ms, ms_per_token = engine.claims.prefill.fit()
-        return ModelPulse(
-            name=engine.model.name,
-            state=engine.state,
-            ready_in_s=self._loads.ready_in_s(engine, now_s),
-            prefill_base_ms=base_ms,
-            prefill_ms_per_token=ms_per_token,
-            tpot_ms=engine.claims.decode.at(concurrency),
-        )
 
     @property
     def memory_free_bytes(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isochrone.fleet import CardReceived, LoadReported, LoadsReceived, PulseReceived
-from isochrone.model import Floats, Indices, Load
+from isochrone.model import Bools, Floats, Indices, Load
 from isochrone.sim.scenario.settings import BusSettings
 from isochrone.sim.world.agenda import Agenda
 from isochrone.sim.world.gateway import SimGateway
@@ -20,20 +20,21 @@ _LATE_S_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Pulses that reach one gateway in one tick: which nodes, their numbers, what they told."""
+    """Pulses that reach one gateway in one tick: which nodes, their numbers, when, and what they told."""
 
     gateway: int
     nodes: Indices
     seq: Indices
+    heard_at_s: Floats
     told: dict[str, Floats]
 
 
 class Pulses:
     """Each node speaks every `pulse_s`, each at its own phase; time is cut into ticks of `tick_s`.
 
-    A pulse is folded in at the end of the tick in which it arrives, so news is never fresher than it would
-    be. Most pulses go in as columns; one from a node whose models changed since this gateway last heard goes
-    in whole.
+    A node speaks on a tick, and its pulse is folded in at the end of the tick in which it arrives, with the
+    time when it came in: news may be used up to a tick later than it could be, never sooner. Most pulses go
+    in as columns; one from a node whose models changed since this gateway last heard goes in whole.
 
     Attributes:
         delivered: pulses that reached a gateway.
@@ -132,7 +133,8 @@ class Pulses:
                     chosen = ticks == after
                     part = {name: told[name][chosen] for name in LOAD_FIELDS}
                     seq = np.full(int(chosen.sum()), self._tick)
-                    batch = _Batch(gateway.index, speakers[chosen], seq, part)
+                    heard_at_s = now_s + delay_s[chosen]
+                    batch = _Batch(gateway.index, speakers[chosen], seq, heard_at_s, part)
                     self._ring[(self._tick + int(after)) % len(self._ring)].append(batch)
 
     def _merged(self, batches: list[_Batch]) -> list[_Batch]:
@@ -145,6 +147,7 @@ class Pulses:
                 gateway=batches[0].gateway,
                 nodes=np.concatenate([batch.nodes for batch in batches]),
                 seq=np.concatenate([batch.seq for batch in batches]),
+                heard_at_s=np.concatenate([batch.heard_at_s for batch in batches]),
                 told={name: np.concatenate([b.told[name] for b in batches]) for name in LOAD_FIELDS},
             )
         ]
@@ -162,10 +165,16 @@ class Pulses:
                 load = _load({name: float(batch.told[name][at]) for name in LOAD_FIELDS})
                 self._tell(gateway, index, int(batch.seq[at]), load, now_s)
         if plain.all():
-            gateway.step(LoadsReceived(rows=rows, seq=batch.seq, **batch.told), now_s)
+            self._fold(gateway, rows, batch, slice(None), now_s)
         elif plain.any():
-            columns = {name: column[plain] for name, column in batch.told.items()}
-            gateway.step(LoadsReceived(rows=rows[plain], seq=batch.seq[plain], **columns), now_s)
+            self._fold(gateway, rows[plain], batch, plain, now_s)
+
+    def _fold(
+        self, gateway: SimGateway, rows: Indices, batch: _Batch, which: Bools | slice, now_s: float
+    ) -> None:
+        told = {name: column[which] for name, column in batch.told.items()}
+        event = LoadsReceived(rows=rows, seq=batch.seq[which], heard_at_s=batch.heard_at_s[which], **told)
+        gateway.step(event, now_s)
 
     def _tell(self, gateway: SimGateway, index: int, seq: int, load: Load, now_s: float) -> None:
         """A whole pulse, models and all; with the card for a gateway that does not know the node."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from isochrone.fleet.settings import DEFAULT_SETTINGS
 from isochrone.model import Floats, Load, ModelCard, NodeCard, Pulse
 from isochrone.sim.node import NodeEvent, SimNode
 from isochrone.sim.spec import Job, NodeSpec
@@ -15,6 +16,7 @@ Heard = Callable[[int, NodeEvent, float], None]
 _LIFE = 1_000_000
 """Changes of a node's models in one life, at most, as far as versions tell them apart."""
 
+_LEAST = ("wait_s_least", "backlog_s_least")
 LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
 
 
@@ -40,7 +42,7 @@ class Yard:
         self.versions = np.full(len(specs), _LIFE, np.int64)
         self.changed: list[Callable[[int, float], None]] = []
         self._due_s = [float("inf")] * len(specs)
-        self._loads = {name: np.zeros(len(specs)) for name in (*LOAD_FIELDS, "at_s")}
+        self._loads = {name: np.zeros(len(specs)) for name in (*LOAD_FIELDS, *_LEAST, "at_s")}
         self._stale = np.ones(len(specs), np.bool_)
 
     # -- what reaches a node -------------------------------------------------------------------------
@@ -119,19 +121,32 @@ class Yard:
         return self.nodes[index].idle
 
     def loads(self, indices: "np.ndarray[tuple[int], np.dtype[np.intp]]", now_s: float) -> dict[str, Floats]:
-        """What these nodes tell now, as columns: worked out anew where anything happened, else drained on."""
+        """What these nodes tell now, as columns.
+
+        Worked out anew where anything happened; else drained on, down to where all answers are overdue. For
+        a node of one slot that is what it would tell; with several, the slots drain at once, not in turn.
+        """
         for index in indices[self._stale[indices]]:
-            load = self.nodes[index].load(now_s)
-            for name in LOAD_FIELDS:
-                self._loads[name][index] = getattr(load, name)
-            self._loads["at_s"][index] = now_s
-            self._stale[index] = False
+            self._look(int(index), now_s)
         told = {name: self._loads[name][indices] for name in LOAD_FIELDS}
         age_s = now_s - self._loads["at_s"][indices]
-        told["wait_s"] = np.maximum(0.0, told["wait_s"] - age_s)
-        told["backlog_s"] = np.maximum(0.0, told["backlog_s"] - age_s * told["running"])
-        told["inflow"] *= np.exp(-age_s / 10.0)
+        told["wait_s"] = np.maximum(self._loads["wait_s_least"][indices], told["wait_s"] - age_s)
+        backlog_s = told["backlog_s"] - age_s * told["running"]
+        told["backlog_s"] = np.maximum(self._loads["backlog_s_least"][indices], backlog_s)
+        told["inflow"] *= np.exp(-age_s / DEFAULT_SETTINGS.flow_memory_s)
         return told
+
+    def _look(self, index: int, now_s: float) -> None:
+        """Note what the node tells now, and to what it will come down while nothing happens."""
+        node, loads = self.nodes[index], self._loads
+        load = node.load(now_s)
+        for name in LOAD_FIELDS:
+            loads[name][index] = getattr(load, name)
+        loads["at_s"][index] = now_s
+        least = node.overdue_load() if load.running else load
+        loads["wait_s_least"][index] = min(load.wait_s, least.wait_s)
+        loads["backlog_s_least"][index] = min(load.backlog_s, least.backlog_s)
+        self._stale[index] = False
 
     def pulse(self, index: int, seq: int, load: Load, now_s: float) -> Pulse:
         """A whole pulse, models and all."""
