@@ -7,12 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_node, a_view
 
-from isochrone.model import ModelState, ModelView, NodeView, PromptBlocks, Request
+from isochrone.model import ModelState, ModelView, NodeView, PromptBlocks, Request, Roll
 from isochrone.routing.estimate import (
     PRIOR_PREFILL_BASE_MS,
     PRIOR_PREFILL_MS_PER_TOKEN,
     PRIOR_TPOT_MS,
     EstimateWeights,
+    ServiceColumns,
     estimate,
 )
 
@@ -196,3 +197,20 @@ def test_one_more_second_of_wait_is_a_thousand_milliseconds():
     assert told(a_node(rtt_ms=31.0)).ttft_ms - told(a_node(rtt_ms=30.0)).ttft_ms == pytest.approx(1)
     cold = a_node(model=replace(A_MODEL, ready_in_s=1.0))
     assert told(cold).ttft_ms - told(a_node()).ttft_ms == pytest.approx(1000)
+
+
+@given(st.lists(worlds(), min_size=1, max_size=4), worlds())
+def test_columns_estimate_what_single_nodes_do_when_nothing_is_cached(others, world):
+    view, request, _ = world
+    request = replace(request, blocks=PromptBlocks())
+    nodes = [
+        with_model(replace(node, node=f"n{at}"), cached_tokens_base=0.0, cached_prefix={})
+        for at, (_, _, node) in enumerate(others)
+    ]
+    view = replace(view, nodes=Roll(MODEL, nodes))
+    columns = ServiceColumns(view, request, WEIGHTS)
+    for index, node in enumerate(nodes):
+        one = estimate(view, request, node, WEIGHTS)
+        assert columns.ttft_ms[index] == pytest.approx(one.ttft_ms)
+        assert columns.score_ms[index] == pytest.approx(one.score_ms)
+        assert columns.service_s[index] == pytest.approx(one.service_s)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Request
-from isochrone.routing.estimate import EstimateWeights, ServiceColumns, estimate, service_columns
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, estimate
 from isochrone.routing.luck import Luck
 
 RANKED_MAX = 9
@@ -82,7 +82,7 @@ class Choice:
     @cached_property
     def service(self) -> ServiceColumns:
         """What this request would take on each node, nothing cached."""
-        return service_columns(self.view, self.request, self._weights)
+        return ServiceColumns(self.view, self.request, self._weights)
 
     @cached_property
     def owners(self) -> dict[int, int]:

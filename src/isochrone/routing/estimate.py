@@ -9,6 +9,7 @@ A node close by may be far in time: this function is where that is seen. Its ter
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -69,52 +70,57 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     )
 
 
-@dataclass(frozen=True, slots=True)
 class ServiceColumns:
-    """What one request would take on each node of a view, nothing cached; arrays of shape (nodes,).
+    """What one request would take on each node of a view, nothing cached: `estimate` for all nodes at once.
 
-    Attributes:
-        prefill_ms: prompt processing to the first token.
-        decode_ms: the tokens after the first.
-        service_s: time on a slot, both together.
-        capacity_per_s: such requests the node finishes a second with all slots in use.
-        ttft_ms: time to first token as estimated, bias included.
-        score_ms: the estimate's score.
+    Arrays of shape (nodes,), each worked out when first asked for.
     """
 
-    prefill_ms: Floats
-    decode_ms: Floats
-    service_s: Floats
-    capacity_per_s: Floats
-    ttft_ms: Floats
-    score_ms: Floats
+    def __init__(self, view: FleetView, request: Request, weights: EstimateWeights) -> None:
+        self._columns, self._weights = view.nodes.columns, weights
+        self._beta = weights.beta_stream if request.stream else weights.beta_whole
+        self._prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
+        self._later_tokens = _output_tokens(view, request) - 1
 
+    @cached_property
+    def prefill_ms(self) -> Floats:
+        """Prompt processing to the first token."""
+        base_ms, ms_per_token = self._columns.prefill_base_ms, self._columns.prefill_ms_per_token
+        unknown = (base_ms <= 0) & (ms_per_token <= 0)
+        if unknown.any():
+            base_ms = np.where(unknown, PRIOR_PREFILL_BASE_MS, base_ms)
+            ms_per_token = np.where(unknown, PRIOR_PREFILL_MS_PER_TOKEN, ms_per_token)
+        return base_ms + ms_per_token * self._prompt_tokens
 
-def service_columns(view: FleetView, request: Request, weights: EstimateWeights) -> ServiceColumns:
-    """`estimate` for all nodes of `view` at once, without their prefix caches."""
-    columns = view.nodes.columns
-    prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
-    later_tokens = _output_tokens(view, request) - 1
-    base_ms, ms_per_token, tpot_ms = columns.prefill_base_ms, columns.prefill_ms_per_token, columns.tpot_ms
-    unknown = (base_ms <= 0) & (ms_per_token <= 0)
-    if unknown.any():
-        base_ms = np.where(unknown, PRIOR_PREFILL_BASE_MS, base_ms)
-        ms_per_token = np.where(unknown, PRIOR_PREFILL_MS_PER_TOKEN, ms_per_token)
-    prefill_ms = base_ms + ms_per_token * prompt_tokens
-    decode_ms = later_tokens * np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
-    service_s = (prefill_ms + decode_ms) / 1e3
-    beta = weights.beta_stream if request.stream else weights.beta_whole
-    uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
-    ttft_ms = columns.rtt_ms + (columns.wait_s + columns.ready_in_s) * 1e3
-    ttft_ms += np.maximum(0.0, prefill_ms + columns.bias_ms)
-    return ServiceColumns(
-        prefill_ms=prefill_ms,
-        decode_ms=decode_ms,
-        service_s=service_s,
-        capacity_per_s=columns.slots / np.maximum(service_s, 1e-6),
-        ttft_ms=ttft_ms,
-        score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
-    )
+    @cached_property
+    def decode_ms(self) -> Floats:
+        """The tokens after the first."""
+        tpot_ms = self._columns.tpot_ms
+        return self._later_tokens * np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
+
+    @cached_property
+    def service_s(self) -> Floats:
+        """Time on a slot, prefill and decode."""
+        return (self.prefill_ms + self.decode_ms) / 1e3
+
+    @cached_property
+    def capacity_per_s(self) -> Floats:
+        """Such requests that the node finishes a second with all slots in use."""
+        return self._columns.slots / np.maximum(self.service_s, 1e-6)
+
+    @cached_property
+    def ttft_ms(self) -> Floats:
+        """Time to first token as estimated, bias included."""
+        columns = self._columns
+        begun_ms = columns.rtt_ms + (columns.wait_s + columns.ready_in_s) * 1e3
+        return np.asarray(begun_ms + np.maximum(0.0, self.prefill_ms + columns.bias_ms))
+
+    @cached_property
+    def score_ms(self) -> Floats:
+        """The estimate's score."""
+        columns, weights = self._columns, self._weights
+        uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
+        return self.ttft_ms + self._beta * self.decode_ms + weights.kappa * uncertainty_ms
 
 
 def _prefill_speed(model: ModelView) -> tuple[float, float]:
