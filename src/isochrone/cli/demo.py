@@ -123,7 +123,7 @@ async def _run_demo(console: Console, url: str, network: NetworkFile | None, pla
 
 async def _visit_every_node(client: DemoClient, plan: Plan) -> None:
     """Let the gateway learn every node a little: one request by round-robin to each."""
-    for arrival, _ in zip(generate(_settings(plan, 64), plan.seed - 1), DEMO_NODES, strict=False):
+    for arrival, _ in zip(generate(workload(plan, 64), plan.seed - 1), DEMO_NODES, strict=False):
         await client.ask(DemoTarget("round-robin", 0), arrival)
 
 
@@ -131,7 +131,7 @@ def _cold_nodes() -> tuple[str, ...]:
     return tuple(node.name for node in DEMO_NODES if not node.preload)
 
 
-def _settings(plan: Plan, count: int) -> WorkloadSettings:
+def workload(plan: Plan, count: int) -> WorkloadSettings:
     """Short chats: three engines share the cores of one machine, and are to be compared, not drowned."""
     return WorkloadSettings(
         rate_per_s=plan.rate_per_s,
@@ -152,7 +152,7 @@ async def _open_loop(
     began_s = loop.time()
     tasks: list[asyncio.Task[Sample]] = []
     try:
-        for arrival in generate(_settings(plan, count), seed):
+        for arrival in generate(workload(plan, count), seed):
             await asyncio.sleep(max(0.0, began_s + arrival.at_s - loop.time()))
             tasks.append(asyncio.create_task(ask(arrival)))
         return list(await asyncio.gather(*tasks))

@@ -1,13 +1,14 @@
 """The demo's client: sends a request, measures it, and asks the gateway what it had predicted."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from isochrone.cli.network_file import NetworkFile
 from isochrone.cli.reach import auth_headers
+from isochrone.model import Timings
 from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Headers, HttpClient, Response
 from isochrone.sim.workload import Arrival
@@ -20,6 +21,7 @@ from isochrone.wire.subjects import (
     STATUS_PATH,
 )
 from isochrone.wire.tail import Tail
+from isochrone.wire.timings import report_from_tail
 
 _RESET_TRIES = 200
 _RESET_PAUSE_S = 0.05
@@ -47,6 +49,10 @@ class Sample:
         total_ms: send to last token; None likewise.
         predicted_ttft_ms: the gateway's estimate for the node it chose.
         dispatch_ttft_ms: what the gateway measured from its dispatch to the first token.
+        prompt_tokens: length of the prompt as the engine counts it; None when it did not tell.
+        cached_tokens: of these, found in its prefix cache; None likewise.
+        output_tokens: length of the answer; None likewise.
+        timings: what the node measured; None when it did not tell.
         error: what went wrong, "" for nothing.
     """
 
@@ -59,6 +65,10 @@ class Sample:
     total_ms: float | None = None
     predicted_ttft_ms: float | None = None
     dispatch_ttft_ms: float | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    output_tokens: int | None = None
+    timings: Timings | None = None
     error: str = ""
 
 
@@ -97,6 +107,7 @@ class DemoClient:
                 ],
                 "max_tokens": arrival.output_tokens_max,
                 "stream": True,
+                "stream_options": {"include_usage": True},
             }
         )
         headers = (*self._key, (HEADER_POLICY, target.policy.encode()))
@@ -120,26 +131,32 @@ class DemoClient:
         if response.status != 200 or first_s is None or b'"error"' in tail.value:
             return _failed(blank, response.status, tail.value.decode("utf-8", "replace")[-300:])
         ended_s = loop.time()
-        return await self._with_prediction(blank, response, (first_s - sent_s, ended_s - sent_s))
+        told = report_from_tail(tail.value)
+        sample = replace(
+            blank,
+            status=response.status,
+            ttft_ms=(first_s - sent_s) * 1e3,
+            total_ms=(ended_s - sent_s) * 1e3,
+            prompt_tokens=told.prompt_tokens,
+            cached_tokens=told.cached_tokens,
+            output_tokens=told.output_tokens,
+        )
+        return await self._with_decision(sample, response)
 
-    async def _with_prediction(
-        self, blank: Sample, response: Response, times_s: tuple[float, float]
-    ) -> Sample:
+    async def _with_decision(self, sample: Sample, response: Response) -> Sample:
+        """The sample with what the gateway had predicted, and what it and the node measured."""
         node = (response.header(HEADER_NODE) or b"").decode()
         decision = (response.header(HEADER_DECISION) or b"").decode()
         record = await self._get_json(f"{self._url}{DECISIONS_PATH}{decision}")
         predicted = {c["node"]: c["ttft_ms"] for c in record.get("candidates", ())}
         measured = {o["node"]: o["ttft_ms"] for o in record.get("outcomes", ())}
-        return Sample(
-            blank.policy,
-            blank.round,
-            blank.at_s,
+        timings = {o["node"]: o["timings"] for o in record.get("outcomes", ()) if o["timings"]}
+        return replace(
+            sample,
             node=node,
-            status=response.status,
-            ttft_ms=times_s[0] * 1e3,
-            total_ms=times_s[1] * 1e3,
             predicted_ttft_ms=predicted.get(node),
             dispatch_ttft_ms=measured.get(node),
+            timings=msgspec.convert(timings[node], Timings) if node in timings else None,
         )
 
     async def reset(self, model: str, nodes: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ class FleetColumns:
 
     def __init__(self, beliefs: Beliefs) -> None:
         self._beliefs, listing = beliefs, beliefs.listing
-        self._nodes = listing.node[: listing.rows]
+        self._nodes = listing.where
         self._now_s = beliefs.now_s
 
     def _of_node(self, column: Floats) -> Floats:
@@ -97,7 +97,7 @@ class FleetColumns:
     def available(self) -> Bools:
         beliefs, table, now_s, nodes = self._beliefs, self._beliefs.table, self._now_s, self._nodes
         usable = ~table.leaving[nodes] & (table.ejected_until_s[nodes] <= now_s)
-        usable &= beliefs.listing.refused_until_s[: len(nodes)] <= now_s
+        usable &= beliefs.listing.refused_until_s[: beliefs.listing.rows] <= now_s
         if beliefs.bus_up:
             usable &= now_s - table.heard_at_s[nodes] <= beliefs.settings.silent_s
         available: Bools = usable

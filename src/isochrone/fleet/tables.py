@@ -166,6 +166,7 @@ class ModelTable(Table):
     def __init__(self) -> None:
         super().__init__()
         self._row_of: dict[int, int] = {}
+        self._in_step = True
 
     def list_node(self, node: int) -> int:
         """The row of the node, a fresh one when it did not list the model before."""
@@ -173,7 +174,13 @@ class ModelTable(Table):
         if row is None:
             row = self._row_of[node] = self.add_row()
             self.node[row] = node
+            self._in_step = self._in_step and row == node
         return row
+
+    @property
+    def where(self) -> Indices | slice:
+        """Where in the `NodeTable` its rows are: a slice when both go in step, which spares the copies."""
+        return slice(self.rows) if self._in_step else self.node[: self.rows]
 
     def drop_node(self, node: int) -> None:
         """The node lists the model no more: the last row takes its place."""
@@ -181,6 +188,7 @@ class ModelTable(Table):
         if row is None:
             return
         self.rows -= 1
+        self._in_step = self._in_step and row == self.rows
         if row != self.rows:
             self.copy_row(self.rows, row)
             self._row_of[int(self.node[row])] = row

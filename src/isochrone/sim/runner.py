@@ -1,6 +1,8 @@
 """One run: a scenario's cell under one policy with one seed, from nothing to columns."""
 
+import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from isochrone import __version__
@@ -55,13 +57,26 @@ def simulate(run: Run, progress: Progress = lambda _share: None) -> tuple[RunMet
     """Run it. The same run gives the same columns, bit for bit."""
     scenario = run.scenario
     nodes = build_nodes(scenario, run.seed)
-    world = World(world_plan(run, nodes))
-    for now_s in world.run(arrivals(scenario, nodes, run.seed)):
-        progress(min(1.0, now_s / scenario.duration_s))
+    with _without_cycle_search():
+        world = World(world_plan(run, nodes))
+        for now_s in world.run(arrivals(scenario, nodes, run.seed)):
+            progress(min(1.0, now_s / scenario.duration_s))
     meta = run.meta
     meta.counters.update(world.counters())
     meta.counters.update(nodes=len(nodes), window_s=scenario.duration_s - scenario.warmup_s)
     return meta, world.recorder.columns(scenario.warmup_s)
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """A run makes no cycles of objects, and a search among a million beliefs costs more than the beliefs."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def world_plan(run: Run, nodes: tuple[NodeSpec, ...]) -> WorldPlan:

@@ -83,6 +83,9 @@ class NodeSpec:
         speed: divides every time of its class: 2 is twice as fast.
         operator: who runs it.
         failure_domains: what it may fail together with.
+        neighbours: users of its own, who ask it directly, each one request after the other.
+        neighbour_prompt_tokens: median length of their prompts.
+        neighbour_output_tokens: length of each of their answers.
     """
 
     name: str
@@ -94,6 +97,9 @@ class NodeSpec:
     speed: float = 1.0
     operator: str = ""
     failure_domains: tuple[str, ...] = ()
+    neighbours: int = 0
+    neighbour_prompt_tokens: int = 40
+    neighbour_output_tokens: int = 96
 
 
 @dataclass(frozen=True, slots=True)

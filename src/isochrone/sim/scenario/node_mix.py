@@ -58,6 +58,9 @@ def _entry_spec(entry: NodeEntry, hardware: HardwareSpec, specs: Mapping[str, Mo
         speed=entry.speed,
         operator=entry.operator,
         failure_domains=entry.failure_domains,
+        neighbours=entry.neighbours,
+        neighbour_prompt_tokens=entry.neighbour_prompt_tokens,
+        neighbour_output_tokens=entry.neighbour_output_tokens,
     )
 
 

@@ -89,6 +89,9 @@ class NodeEntry:
         on_disk: of these, on disk at the start.
         operator: who runs it.
         failure_domains: what it may fail together with.
+        neighbours: users of its own, who ask it directly, each one request after the other.
+        neighbour_prompt_tokens: median length of their prompts.
+        neighbour_output_tokens: length of each of their answers.
     """
 
     name: str
@@ -100,6 +103,9 @@ class NodeEntry:
     on_disk: tuple[str, ...] = ()
     operator: str = ""
     failure_domains: tuple[str, ...] = ()
+    neighbours: int = number(0, least=0, most=1000)
+    neighbour_prompt_tokens: int = number(40, least=1)
+    neighbour_output_tokens: int = number(96, least=1)
 
 
 @dataclass(frozen=True, slots=True)

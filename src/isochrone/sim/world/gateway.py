@@ -7,7 +7,7 @@ same `route`, the same retry budget and the same rules for the next attempt and 
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isochrone.fleet import (
     Blamed,
@@ -26,7 +26,7 @@ from isochrone.fleet import (
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
 from isochrone.model import Candidate, Decision, FleetView, Outcome, OutcomeKind, Request, Timings
-from isochrone.routing import Router, draw_probes, route
+from isochrone.routing import Policy, Router, draw_probes, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message
 
@@ -110,6 +110,11 @@ class SimGateway:
         self._deadlines: deque[Flight] = deque()
         self._probing = plan.router.policy.probing.per_request
         self.retries = self.probes = self.dispatched = 0
+
+    def use(self, policy: Policy) -> None:
+        """Decide by another policy from now on, and keep all beliefs: what a request's header does live."""
+        self._plan = replace(self._plan, router=replace(self._plan.router, policy=policy))
+        self._probing = policy.probing.per_request
 
     # -- requests ------------------------------------------------------------------------------------
 

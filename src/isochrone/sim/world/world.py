@@ -16,6 +16,7 @@ from isochrone.sim.world.agenda import Agenda
 from isochrone.sim.world.faults import Faults
 from isochrone.sim.world.flight import Flight, Message
 from isochrone.sim.world.gateway import GatewayPlan, Outside, SimGateway
+from isochrone.sim.world.neighbours import Neighbours
 from isochrone.sim.world.network import Network, OneWay
 from isochrone.sim.world.oracle import Oracle
 from isochrone.sim.world.pulses import Pulses
@@ -77,6 +78,7 @@ class World:
             scenario.bus, self.agenda, self.yard, network=self.network, gateways=self.gateways, luck=luck
         )
         self._nearest = {region: self.network.nearest_gateways(region) for region in plan.client_regions}
+        self._neighbours = Neighbours(plan.nodes, self.agenda, self.yard, seed=f"{plan.seed}/neighbours")
         self._flights: dict[tuple[int, int], Flight] = {}
         self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
         self.announcements = self.arrived = 0
@@ -125,6 +127,7 @@ class World:
         """Run to the end; yields the virtual time now and then, for a progress bar."""
         agenda = self.agenda
         self.pulses.start(0.0)
+        self._neighbours.start(0.0)
         agenda.note(1.0, self._every_second, None)
         last_s = 0.0
         for job in arrivals:
@@ -219,6 +222,8 @@ class World:
             if flight is not None:
                 self._send_head(flight, node, event.at_s, now_s)
         elif isinstance(event, Done):
+            if event.job_id < 0:
+                self._neighbours.ended(node, event.job_id, now_s)
             flight = self._flights.pop((node, event.job_id), None)
             if flight is not None:
                 self._send_tail(flight, node, event, now_s)
