@@ -1,11 +1,13 @@
 """`isochrone sim`: policies against each other in a simulated world."""
 
 import json
+import math
 import os
 import shlex
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -132,11 +134,13 @@ def _list_scenarios(*, as_json: bool) -> None:
 # -- running ---------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
 class Effort:
     """How much is run, and where it goes."""
 
-    def __init__(self, seeds: int, jobs: int, folder: Path) -> None:
-        self.seeds, self.jobs, self.folder = seeds, jobs, folder
+    seeds: int
+    jobs: int
+    folder: Path
 
 
 def _run_with_progress(console: Console, runs: Sequence[Run], folder: Path, jobs: int) -> None:
@@ -196,21 +200,21 @@ def _table(summaries: Sequence[RunSummary]) -> Table:
     for summary in summaries:
         cell = ", ".join(f"{key}={value}" for key, value in summary.meta.cell.items())
         groups.setdefault((cell, summary.meta.policy), []).append(summary)
-    table = Table(box=None, header_style="bold")
+    table = Table(box=None, header_style="bold", pad_edge=False, caption="ms, means over seeds")
     swept = any(cell for cell, _ in groups)
-    for name in (["cell"] if swept else []) + ["policy"]:
-        table.add_column(name, no_wrap=name == "policy")
-    for name in ("TTFT mean", "p50", "p95", "p99 ms", "total mean", "p99 ms", "goodput/s", "errors", "hits"):
+    if swept:
+        table.add_column("cell")
+    table.add_column("policy", no_wrap=True)
+    for name in ("TTFT", "p95", "p99", "total", "p99", "good/s", "errors", "hits"):
         table.add_column(name, justify="right", no_wrap=True)
     for (cell, policy), found in groups.items():
         figures = [
-            f"{_mean(s.ttft_ms.mean for s in found):,.0f}",
-            f"{_mean(s.ttft_ms.p50 for s in found):,.0f}",
-            f"{_mean(s.ttft_ms.p95 for s in found):,.0f}",
-            f"{_mean(s.ttft_ms.p99 for s in found):,.0f}",
-            f"{_mean(s.total_ms.mean for s in found):,.0f}",
-            f"{_mean(s.total_ms.p99 for s in found):,.0f}",
-            f"{_mean(s.goodput_per_s for s in found):,.1f}",
+            f"{_mean(s.ttft_ms.mean for s in found):.0f}",
+            f"{_mean(s.ttft_ms.p95 for s in found):.0f}",
+            f"{_mean(s.ttft_ms.p99 for s in found):.0f}",
+            f"{_mean(s.total_ms.mean for s in found):.0f}",
+            f"{_mean(s.total_ms.p99 for s in found):.0f}",
+            f"{_mean(s.goodput_per_s for s in found):.1f}",
             f"{_mean(s.error_share for s in found):.2%}",
             f"{_mean(s.hit_share for s in found):.0%}",
         ]
@@ -218,6 +222,6 @@ def _table(summaries: Sequence[RunSummary]) -> Table:
     return table
 
 
-def _mean(values: Any) -> float:
-    numbers = [value for value in values if value == value]  # noqa: PLR0124 - NaN is not itself
-    return sum(numbers) / len(numbers) if numbers else float("nan")
+def _mean(values: Iterable[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else math.nan

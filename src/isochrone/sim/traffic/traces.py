@@ -254,6 +254,8 @@ def _in_order(times_s: Sequence[float], where: _Where, key: str) -> None:
 
 
 def _from_first(path: str, times_s: Sequence[float]) -> Floats:
+    if not times_s:
+        raise SettingError(f"{path}: is empty: no request is in it; give a trace with two times at least")
     if len(times_s) < 2 or times_s[-1] == times_s[0]:
         raise SettingError(
             f"{path}: has {len(times_s)} requests at one time; a trace needs two times at least"
