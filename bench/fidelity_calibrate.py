@@ -22,6 +22,7 @@ from isochrone.cli.demo_client import DemoClient, DemoTarget
 from isochrone.cli.network_file import NetworkFile, read_network
 from isochrone.cli.places import DEMO_MODEL, DEMO_NODES
 from isochrone.model import Timings
+from isochrone.ports import SettingError
 from isochrone.relay import Headers, HttpClient
 from isochrone.sim.fidelity import Measured, Prefill
 from isochrone.sim.workload import Arrival, WorkloadSettings, generate
@@ -40,7 +41,7 @@ class Answer:
 
     sent_s: float
     times_s: list[float] = field(default_factory=list)
-    timings: Timings = Timings()
+    timings: Timings = field(default_factory=Timings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,8 @@ async def _busy(bench: Bench, nodes: list[str]) -> AsyncIterator[list[Answer]]:
     async def user(node: str, number: int) -> None:
         settings = WorkloadSettings(rate_per_s=1.0, count=1_000_000, models=(DEMO_MODEL,))
         for arrival in generate(settings, number):
-            answers.append(await bench.ask(node, arrival, 96, system=False))
+            answer = await bench.ask(node, arrival, 96, system=False)
+            answers.append(answer)
 
     tasks = [asyncio.create_task(user(node, 1 + n)) for node in nodes for n in range(SLOTS)]
     try:
@@ -190,21 +192,27 @@ async def _network(work: Path) -> AsyncIterator[Bench]:
     state = work / "calibration"
     names = [node.name for node in DEMO_NODES]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_process(work / "calibration-up.log", "up", "--bare", "--port", "0", state=state))
-        async with asyncio.timeout(60):
-            while not (state / "network.json").exists():
-                await asyncio.sleep(0.1)
-        network = read_network(state)
+        stack.enter_context(process(work / "calibration-up.log", "up", "--bare", "--port", "0", state=state))
+        network = await _network_file(state)
         for name in names:
             options = ("node", "--name", name, "--model", DEMO_MODEL, "--slots", str(SLOTS))
-            stack.enter_context(_process(work / f"calibration-{name}.log", *options, state=state))
+            stack.enter_context(process(work / f"calibration-{name}.log", *options, state=state))
         client = HttpClient()
         try:
             urls = await _ready(client, network.gateway_url, names)
-            key = ((b"authorization", f"Bearer {network.token}".encode()),)
-            yield Bench(client, ((b"content-type", b"application/json"), *key), urls, network)
+            key = (b"authorization", f"Bearer {network.token}".encode())
+            headers = ((b"content-type", b"application/json"), (b"te", b"trailers"), key)
+            yield Bench(client, headers, urls, network)
         finally:
             await client.close()
+
+
+async def _network_file(state: Path) -> NetworkFile:
+    for _ in range(600):
+        await asyncio.sleep(0.1)
+        with contextlib.suppress(SettingError):
+            return read_network(state)
+    raise RuntimeError(f"no network came up in {state}")
 
 
 async def _ready(client: HttpClient, gateway_url: str, names: list[str]) -> dict[str, str]:
@@ -219,7 +227,8 @@ async def _ready(client: HttpClient, gateway_url: str, names: list[str]) -> dict
 
 
 @contextlib.contextmanager
-def _process(log: Path, *arguments: str, state: Path) -> Iterator[None]:
+def process(log: Path, *arguments: str, state: Path) -> Iterator[None]:
+    """`isochrone` with these arguments and a state folder, its words in `log`, until the block ends."""
     with log.open("wb") as out:
         argv = [ISOCHRONE, *arguments, "--state-dir", str(state)]
         process = subprocess.Popen(argv, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)

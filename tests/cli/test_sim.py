@@ -112,7 +112,7 @@ def test_a_wrong_option_is_told_in_one_line(tmp_path: Path, options, words) -> N
         (
             '[[node]]\nname = "a"\nregion = "West Europe"\nhardware = "a100-80gb-x2"\n'
             'models = ["chat", "talk"]\nready = ["chat", "talk"]\n[models.talk]\nlike = "llama2-70b"\n',
-            ("node.0", "memory"),
+            ("node.0.ready", "weighs"),
         ),
         ("duration_s = \n", ("TOML",)),
     ],

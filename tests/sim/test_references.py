@@ -33,12 +33,12 @@ def rtt_ms(gateway, node):
     return RTT_MS[gateway, node]
 
 
-def node(name, region, hardware=FAST, models=("m",), speed=1.0):
+def node(name, region, hardware=FAST, models=("m",), *, speed=1.0):
     told = {model: MODELS[model] for model in models}
     return NodeSpec(name, region, hardware, told, ready=tuple(models), speed=speed)
 
 
-def job(number, at_s=0.0, prompt=100, output=10, model="m", blocks=()):
+def job(number, at_s=0.0, prompt=100, output=10, *, model="m", blocks=()):
     return Job(number, at_s, "e", 0, model, prompt, output, blocks=PromptBlocks(blocks, 64))
 
 
@@ -62,7 +62,7 @@ jobs_drawn = st.lists(
 def asked(drawn, nodes=FLEET, **others):
     drawn = sorted(drawn, key=lambda item: item[0])
     jobs = [
-        job(number, at_s, prompt, output, model, tuple(range(shared)))
+        job(number, at_s, prompt, output, model=model, blocks=tuple(range(shared)))
         for number, (at_s, prompt, output, model, shared, _) in enumerate(drawn)
     ]
     return Question(jobs, [item[5] for item in drawn], nodes, rtt_ms, **others)
@@ -200,7 +200,7 @@ def test_a_pool_of_one_node_without_contention_takes_the_time_of_the_work():
 
 
 def test_a_fluid_serves_what_is_asked_when_there_is_room_and_its_capacity_when_not():
-    # One job: 5 + 100 * 0.1 + 9 * (10 + 3) / 4 = 44.25 ms of a node; slots: 4 / (15 + 90) ms = 38.1/s is more.
+    # One job: 5 + 100 * 0.1 + 9 * (10 + 3) / 4 = 44.25 ms of a node; slots would do 4 / (15 + 90) ms.
     nodes = (node("a", "e"), node("b", "w"))
     room = fluid_goodput_per_s((Stream("e", "m", 10.0, 100.0, 9.0),), nodes, rtt_ms)
     assert room.goodput_per_s == pytest.approx(10.0)

@@ -93,7 +93,7 @@ def test_a_prefix_is_part_of_a_traces_prompt(tmp_path: Path) -> None:
     [
         ("", "line 1: there is no column TIMESTAMP; the trace needs TIMESTAMP, ContextTokens, Gen"),
         ("TIMESTAMP,ContextTokens\n", "line 1: there is no column GeneratedTokens"),
-        (AZURE, "has 0 requests at one time; a trace needs two"),
+        (AZURE, "is empty: no request is in it; give a trace"),
         (AZURE + "2023-11-16 18:15:46,1,1\n", "has 1 requests"),
         (AZURE + "yesterday,1,1\n", "line 2, column TIMESTAMP: 'yesterday' is no date and time"),
         (AZURE + "2023-11-16 18:15:46,1\n", "line 2, column GeneratedTokens: is missing"),

@@ -6,13 +6,13 @@ import os
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import (
     BarColumn,
     Progress,
@@ -87,7 +87,7 @@ def sim(
     if as_json:
         typer.echo((folder / "summary.json").read_text())
     else:
-        Console().print(_table(summaries))
+        Console().print(_tables(summaries))
     console.print(f"\nreport: {report}", highlight=False)
     return None
 
@@ -194,31 +194,32 @@ def _summaries(runs: Sequence[Run], folder: Path, scenario: Scenario) -> list[Ru
 # -- telling ---------------------------------------------------------------------------------------
 
 
-def _table(summaries: Sequence[RunSummary]) -> Table:
-    """A line for each cell and policy: means over seeds."""
-    groups: dict[tuple[str, str], list[RunSummary]] = {}
+def _tables(summaries: Sequence[RunSummary]) -> RenderableType:
+    """A table for each cell, a line for each policy: means over seeds, times in seconds."""
+    cells: dict[str, dict[str, list[RunSummary]]] = {}
     for summary in summaries:
-        cell = ", ".join(f"{key}={value}" for key, value in summary.meta.cell.items())
-        groups.setdefault((cell, summary.meta.policy), []).append(summary)
-    table = Table(box=None, header_style="bold", pad_edge=False, caption="ms, means over seeds")
-    swept = any(cell for cell, _ in groups)
-    if swept:
-        table.add_column("cell")
-    table.add_column("policy", no_wrap=True)
-    for name in ("TTFT", "p95", "p99", "total", "p99", "good/s", "errors", "hits"):
+        cell = ", ".join(f"{key} = {value}" for key, value in summary.meta.cell.items())
+        cells.setdefault(cell, {}).setdefault(summary.meta.policy, []).append(summary)
+    return Group(*(_table(cell, policies) for cell, policies in cells.items()))
+
+
+def _table(cell: str, policies: Mapping[str, Sequence[RunSummary]]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, title=cell or None, title_justify="left")
+    table.add_column("policy")
+    for name in ("TTFT s", "p95", "p99", "total s", "p99", "good/s", "errors", "hits"):
         table.add_column(name, justify="right", no_wrap=True)
-    for (cell, policy), found in groups.items():
-        figures = [
-            f"{_mean(s.ttft_ms.mean for s in found):.0f}",
-            f"{_mean(s.ttft_ms.p95 for s in found):.0f}",
-            f"{_mean(s.ttft_ms.p99 for s in found):.0f}",
-            f"{_mean(s.total_ms.mean for s in found):.0f}",
-            f"{_mean(s.total_ms.p99 for s in found):.0f}",
+    for policy, found in policies.items():
+        table.add_row(
+            policy,
+            f"{_mean(s.ttft_ms.mean for s in found) / 1e3:.3g}",
+            f"{_mean(s.ttft_ms.p95 for s in found) / 1e3:.3g}",
+            f"{_mean(s.ttft_ms.p99 for s in found) / 1e3:.3g}",
+            f"{_mean(s.total_ms.mean for s in found) / 1e3:.3g}",
+            f"{_mean(s.total_ms.p99 for s in found) / 1e3:.3g}",
             f"{_mean(s.goodput_per_s for s in found):.1f}",
             f"{_mean(s.error_share for s in found):.2%}",
             f"{_mean(s.hit_share for s in found):.0%}",
-        ]
-        table.add_row(*([cell] if swept else []), policy, *figures)
+        )
     return table
 
 

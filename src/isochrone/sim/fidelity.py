@@ -5,26 +5,30 @@ of its prompt and of the answer that it got live. What it is not given is what i
 cached prefixes, what gateways come to believe, and where each request goes.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from statistics import fmean, median
 
 import numpy as np
+from scipy.optimize import nnls
 
 from isochrone.model import PromptBlocks
 from isochrone.ports import SettingError
 from isochrone.routing import find_policy
 from isochrone.sim.runner import Run, world_plan
 from isochrone.sim.scenario.files import Scenario, build_nodes, changed, load_scenario
-from isochrone.sim.spec import BYTES_PER_TOKEN, HardwareSpec, Job, SpeedSpec
-from isochrone.sim.statistics import Floats, Interval, block_ratio, mean, quantile, rank_agreement
+from isochrone.sim.spec import BYTES_PER_TOKEN, HardwareSpec, Job, NodeSpec, SpeedSpec
+from isochrone.sim.statistics import METRICS, Floats, block_ratio, mean, rank_agreement
 from isochrone.sim.world.world import World
-from isochrone.wire.openai import hash_blocks
 
 SETTLE_S = 20.0
 """Between two series: every answer of the one is complete, and cold models are unloaded."""
 
 _SEED = 1
+
+_FEW_TOKENS = 8
+"""Prompts of which less is computed tell nothing of the time that a token takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,30 +116,67 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """One measure of TTFT, live beside simulated, in milliseconds.
+
+    Attributes:
+        live: all series of the policy together.
+        live_low, live_high: its 95% interval by blocks of requests. It holds the luck of these requests, and
+            nothing that a whole session has in common.
+        simulated: mean over the simulator's seeds.
+        simulated_low, simulated_high: the range of 95% of the seeds.
+    """
+
+    live: float
+    live_low: float
+    live_high: float
+    simulated: float
+    simulated_low: float
+    simulated_high: float
+
+    @property
+    def error(self) -> float:
+        """How far the simulator is off, relative to what was measured."""
+        return self.simulated / self.live - 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """What one node did for one policy, live beside simulated; shares of requests, means in milliseconds.
+
+    Attributes:
+        slower: live time on prompts over that of the scenario's speed for the same uncached tokens.
+    """
+
+    live_share: float
+    simulated_share: float
+    live_ttft_ms: float
+    simulated_ttft_ms: float
+    live_cached_tokens: float
+    simulated_cached_tokens: float
+    slower: float
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
-    """One policy, live beside simulated; times in milliseconds, NaN where nothing was answered.
+    """One policy, live beside simulated.
 
     Attributes:
         policy: which.
-        live_mean, live_p99: TTFT at the client.
-        simulated_mean, simulated_p99: likewise.
-        mean_ratio: simulated over live, with a 95% interval by blocks of requests: the luck of these
-            requests, which does not hold what all of a session has in common.
-        p99_ratio: likewise.
-        live_shares, simulated_shares: of each node.
-        same_node: share of requests that went to the same node in both.
+        requests: how many were sent live.
+        unanswered: of these, without an answer.
+        mean, p99: of TTFT at the client.
+        same_node: share of requests that go to the same node in both.
+        nodes: by name.
     """
 
     policy: str
-    live_mean: float
-    live_p99: float
-    simulated_mean: float
-    simulated_p99: float
-    mean_ratio: Interval
-    p99_ratio: Interval
-    live_shares: Mapping[str, float] = field(default_factory=dict)
-    simulated_shares: Mapping[str, float] = field(default_factory=dict)
-    same_node: float = 0.0
+    requests: int
+    unanswered: int
+    mean: Figure
+    p99: Figure
+    same_node: float
+    nodes: Mapping[str, NodeLine]
 
 
 # -- the scenario ------------------------------------------------------------------------------------
@@ -271,25 +312,97 @@ def _jobs(scenario: Scenario, series: Sequence[Sequence[Asked]]) -> tuple[list[J
 def token_chain(text: bytes, prompt_tokens: int, bytes_per_token: float) -> PromptBlocks:
     """The prompt's hash chain, a block for each token, as our engine's cache compares prompts.
 
-    Tokens are taken to be of equal length in all prompts, so that equal beginnings give equal blocks.
+    Tokens are taken to be of one length in all prompts, so that equal beginnings give equal blocks.
     """
-    at = [text[: round(number * bytes_per_token)] for number in range(1, prompt_tokens + 1)]
-    hashes = tuple(hash_blocks(each.ljust(64, b"\0")[-64:] + _length(each), "").hashes[-1] for each in at)
-    return PromptBlocks(hashes, BYTES_PER_TOKEN)
+    chain, hashes, at = hashlib.blake2b(digest_size=8), [], 0
+    for number in range(1, prompt_tokens + 1):
+        end = round(number * bytes_per_token)
+        chain.update(text[at:end])
+        hashes.append(int.from_bytes(chain.digest(), "big") ^ number)
+        at = end
+    return PromptBlocks(tuple(hashes), BYTES_PER_TOKEN)
 
 
 # -- comparing ---------------------------------------------------------------------------------------
 
 
-def compare(live: Sequence[Sequence[Asked]], simulated: Sequence[Sequence[Answered]]) -> list[Line]:
-    """One line for each policy over all its series but the warm-up, in the order in which they came."""
-    pairs: dict[str, list[tuple[Asked, Answered]]] = {}
-    for requests, answers in zip(live, simulated, strict=True):
+def compare(
+    scenario: Scenario, live: Sequence[Sequence[Asked]], simulated: Sequence[Sequence[Sequence[Answered]]]
+) -> list[Line]:
+    """One line for each policy, over all its series but the warm-up, in the order in which they came.
+
+    `simulated` holds a session for each seed.
+    """
+    asked: dict[str, list[Asked]] = {}
+    answers: dict[str, list[list[Answered]]] = {}
+    for number, requests in enumerate(live):
         if requests[0].round:
-            pairs.setdefault(requests[0].policy, []).extend(zip(requests, answers, strict=True))
-    return [_line_of(policy, both) for policy, both in pairs.items()]
+            policy = requests[0].policy
+            asked.setdefault(policy, []).extend(requests)
+            by_seed = answers.setdefault(policy, [[] for _ in simulated])
+            for each, session in zip(by_seed, simulated, strict=True):
+                each.extend(session[number])
+    return [_line_of(scenario, policy, asked[policy], answers[policy]) for policy in asked]
 
 
 def ranking_agreement(lines: Sequence[Line]) -> float:
     """Kendall's tau of the policies by mean TTFT."""
-    return rank_agreement([line.live_mean for line in lines], [line.simulated_mean for line in lines])
+    return rank_agreement([line.mean.live for line in lines], [line.mean.simulated for line in lines])
+
+
+def _line_of(
+    scenario: Scenario, policy: str, asked: Sequence[Asked], by_seed: Sequence[Sequence[Answered]]
+) -> Line:
+    live_ms = np.array([each.ttft_ms for each in asked])
+    simulated_ms = [np.array([each.ttft_ms for each in answers]) for answers in by_seed]
+    same = [
+        ours.node == theirs.node for answers in by_seed for ours, theirs in zip(asked, answers, strict=True)
+    ]
+    return Line(
+        policy=policy,
+        requests=len(asked),
+        unanswered=int(np.isnan(live_ms).sum()),
+        mean=_figure(live_ms, simulated_ms, "mean"),
+        p99=_figure(live_ms, simulated_ms, "p99"),
+        same_node=fmean(same),
+        nodes={
+            spec.name: _node_line(spec, asked, [each for answers in by_seed for each in answers])
+            for spec in build_nodes(scenario, _SEED)
+        },
+    )
+
+
+def _figure(live_ms: Floats, simulated_ms: Sequence[Floats], metric: str) -> Figure:
+    live = block_ratio(live_ms, np.ones(len(live_ms)), metric)
+    seeds = np.array([METRICS[metric](each) for each in simulated_ms])
+    low, high = np.quantile(seeds, (0.025, 0.975))
+    return Figure(live.ratio, live.low, live.high, float(np.mean(seeds)), float(low), float(high))
+
+
+def _node_line(spec: NodeSpec, asked: Sequence[Asked], answers: Sequence[Answered]) -> NodeLine:
+    ours = [each for each in asked if each.node == spec.name]
+    theirs = [each for each in answers if each.node == spec.name]
+    speed = next(iter(spec.hardware.speeds.values()))
+    slower = [
+        each.prefill_ms / (speed.prefill_base_ms + speed.prefill_ms_per_token * uncached)
+        for each in ours
+        if (uncached := each.prompt_tokens - each.cached_tokens) > _FEW_TOKENS
+    ]
+    return NodeLine(
+        live_share=len(ours) / len(asked),
+        simulated_share=len(theirs) / len(answers),
+        live_ttft_ms=mean(np.array([each.ttft_ms for each in ours])),
+        simulated_ttft_ms=mean(np.array([each.ttft_ms for each in theirs])),
+        live_cached_tokens=mean(np.array([each.cached_tokens for each in ours])),
+        simulated_cached_tokens=mean(np.array([each.cached_tokens for each in theirs])),
+        slower=mean(np.array(slower)),
+    )
+
+
+def _line(prefills: Sequence[Prefill]) -> tuple[float, float]:
+    """(milliseconds of an empty prompt, for each token), least squares, neither negative."""
+    tokens = np.array([each.uncached_tokens for each in prefills], dtype=np.float64)
+    ms = np.array([each.ms for each in prefills])
+    design = np.stack([np.ones_like(tokens), tokens], axis=1)
+    base_ms, ms_per_token = nnls(design, ms)[0]
+    return float(base_ms), float(ms_per_token)

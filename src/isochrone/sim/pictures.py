@@ -1,7 +1,7 @@
 """Pictures of runs, as PNG bytes: few, large, and readable by the colour-blind and in grey.
 
-The reference policy and its best rival are drawn in colour and named; the others are thin and grey, each with
-its name at the end of its line as far as there is room.
+The reference policy and its best rival are drawn in colour and named; the others are thin and grey, with the
+name at the end of the line as far as there is room.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from isochrone.sim.statistics import Interval, mean, quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
@@ -75,7 +76,9 @@ def ttft_tails(ttft_ms: Mapping[str, Floats], highlight: Highlight) -> bytes:
         _line(axes, (kept[ranks], shares), policy, highlight)
         ends.append((float(kept[-1]), 1.0 / len(kept), policy))
     axes.set(xscale="log", yscale="log", xlabel="time to first token, s", ylabel="share that took longer")
-    _legend(axes, highlight, ends)
+    _round_ticks(axes.xaxis, (1.0, 2.0, 5.0))
+    others = [end for end in ends if highlight.order(end[2]) == 1]
+    _legend(axes, highlight, others if len(others) < 2 else [max(others)], len(others))
     return _png(figure)
 
 
@@ -93,6 +96,7 @@ def metric_over(
             ends.append((places[-1], float(heights[np.isfinite(heights)][-1]), policy))
     axes.set_xticks(places, [_plain(key) for key in keys], rotation=30 if len(keys) > 6 else 0)
     axes.set(xlabel=_plain(words[0]), ylabel=_plain(words[1]), yscale="log")
+    _round_ticks(axes.yaxis, (1.0, 1.5, 2.0, 3.0, 5.0, 7.0))
     _legend(axes, highlight, ends)
     return _png(figure)
 
@@ -105,7 +109,7 @@ def ratio_over(
     places = np.arange(len(keys), dtype=np.float64)
     ends: list[tuple[float, float, str]] = []
     for index, (policy, intervals) in enumerate(ratios.items()):
-        at = places + (index - len(ratios) / 2) * 0.4 / max(1, len(ratios))
+        at = places + (index - len(ratios) / 2) * 0.16 / max(1, len(ratios))
         heights = np.array([interval.ratio for interval in intervals])
         low = np.array([interval.low for interval in intervals])
         high = np.array([interval.high for interval in intervals])
@@ -117,6 +121,7 @@ def ratio_over(
     axes.axhline(1.0, color=_OURS, linewidth=1.2, linestyle="--")
     axes.set_xticks(places, [_plain(key) for key in keys], rotation=30 if len(keys) > 6 else 0)
     axes.set(ylabel=f"{what}, times that of {_plain(highlight.ours)}", yscale="log")
+    _round_ticks(axes.yaxis, (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0))
     _legend(axes, highlight, ends)
     return _png(figure)
 
@@ -131,7 +136,8 @@ def timeline(courses: Mapping[str, Course], highlight: Highlight, bin_s: float) 
         if not len(course.at_s):
             continue
         start_s = float(np.min(course.at_s))
-        bins = ((course.at_s - start_s) / bin_s).astype(np.int64)
+        last = max(0, round((float(np.max(course.at_s)) - start_s) / bin_s) - 1)
+        bins = np.minimum(((course.at_s - start_s) / bin_s).astype(np.int64), last)
         middles_s: Floats = start_s + (np.arange(int(bins.max()) + 1, dtype=np.float64) + 0.5) * bin_s
         rows = [np.flatnonzero(bins == number) for number in range(len(middles_s))]
         tails_s = np.array([quantile(course.ttft_ms[part], 0.99) / 1e3 for part in rows])
@@ -143,6 +149,7 @@ def timeline(courses: Mapping[str, Course], highlight: Highlight, bin_s: float) 
         axes.set_ylabel(words)
         axes.yaxis.set_major_locator(MaxNLocator(5))
     panels[0].set_yscale("log")
+    _round_ticks(panels[0].yaxis, (1.0, 2.0, 5.0))
     panels[1].set_ylim(bottom=0)
     panels[2].set_ylim(bottom=0)
     panels[2].set_xlabel("arrival, s")
@@ -153,17 +160,15 @@ def timeline(courses: Mapping[str, Course], highlight: Highlight, bin_s: float) 
 def node_shares(requests: Mapping[str, Floats], highlight: Highlight) -> bytes:
     """Lorenz curves: what share of the requests the busiest share of the nodes got."""
     figure, axes = _figure(7.2, 4.6)
-    ends: list[tuple[float, float, str]] = []
     for policy, counts in requests.items():
         if not np.sum(counts):
             continue
         shares = np.concatenate(([0.0], np.cumsum(np.sort(counts)[::-1]) / np.sum(counts)))
         nodes = np.linspace(0.0, 1.0, len(shares))
         _line(axes, (nodes * 100, shares * 100), policy, highlight)
-        ends.append((50.0, float(np.interp(0.5, nodes, shares)) * 100, policy))
     axes.plot([0, 100], [0, 100], color=_GREY, linewidth=1, linestyle=":")
     axes.set(xlabel="nodes, busiest first, %", ylabel="of all requests, %", xlim=(0, 100), ylim=(0, 101))
-    _legend(axes, highlight, [])
+    _legend(axes, highlight, [], sum(1 for policy in requests if highlight.order(policy) == 1))
     return _png(figure)
 
 
@@ -221,8 +226,19 @@ def _line(
     )  # fmt: skip
 
 
-def _legend(axes: "Axes", highlight: Highlight, ends: Sequence[tuple[float, float, str]]) -> None:
-    """A legend of the highlighted; names at the ends of grey lines while there is room for them."""
+def _round_ticks(axis: "Axis", digits: tuple[float, ...]) -> None:
+    """Ticks of a logarithmic axis at these times powers of ten, written as plain numbers."""
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator  # noqa: PLC0415 - slow to import
+
+    axis.set_major_locator(LogLocator(subs=digits, numticks=12))
+    axis.set_major_formatter(FormatStrFormatter("%g"))
+    axis.set_minor_locator(NullLocator())
+
+
+def _legend(
+    axes: "Axes", highlight: Highlight, ends: Sequence[tuple[float, float, str]], number: int | None = None
+) -> None:
+    """A legend of the highlighted and the number of others; names at `ends` of grey lines as room allows."""
     from matplotlib.lines import Line2D  # noqa: PLC0415 - slow to import
 
     handles = [
@@ -232,8 +248,10 @@ def _legend(axes: "Axes", highlight: Highlight, ends: Sequence[tuple[float, floa
         if name
     ]  # fmt: skip
     others = [end for end in ends if highlight.order(end[2]) == 1]
-    if others:
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.9, label=f"{len(others)} others"))
+    number = len(others) if number is None else number
+    if number:
+        label = f"{number} other{'s' if number > 1 else ''}"
+        handles.append(Line2D([], [], color=_GREY, linewidth=0.9, label=label))
     axes.legend(handles=handles, frameon=False, fontsize=8)
     step = max(1, -(-len(others) // _LABELS_MAX))
     for x, y, policy in sorted(others, key=lambda end: end[:2])[::step]:

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field
 from isochrone import __version__
 from isochrone.ports import SettingError
 from isochrone.routing import find_policy
+from isochrone.sim.bounds import bounds
 from isochrone.sim.results import RunColumns, RunMeta
 from isochrone.sim.scenario.files import Scenario, arrivals, build_nodes, digest, gateway_regions, geography
-from isochrone.sim.spec import Job, NodeSpec
+from isochrone.sim.spec import REFERENCE_B0, REFERENCE_B1, REFERENCES, Job, NodeSpec
 from isochrone.sim.traffic.jobs import client_regions
 from isochrone.sim.world.world import World, WorldPlan
-
-REFERENCE_B1 = "reference-b1"
-"""Omniscient greedy with zero staleness: run like a policy, but it sees the truth."""
 
 Progress = Callable[[float], None]
 """Told the share of the run that is done, 0 to 1."""
@@ -28,7 +26,7 @@ class Run:
     Attributes:
         scenario: with the cell's changes made.
         cell: those changes, by dotted key.
-        policy: as `find_policy` takes it, or `REFERENCE_B1`.
+        policy: as `find_policy` takes it, or one of the references.
         seed: of arrivals and world; the arrivals do not depend on the policy.
     """
 
@@ -46,7 +44,7 @@ class Run:
 
 def check_policy(text: str) -> None:
     """Raises SettingError, in words, for a policy that there is not."""
-    if text != REFERENCE_B1:
+    if text not in REFERENCES:
         try:
             find_policy(text)
         except KeyError as error:
@@ -57,6 +55,8 @@ def simulate(run: Run, progress: Progress = lambda _share: None) -> tuple[RunMet
     """Run it. The same run gives the same columns, bit for bit."""
     scenario = run.scenario
     nodes = build_nodes(scenario, run.seed)
+    if run.policy == REFERENCE_B0:
+        return _bounds(run, nodes)
     with _without_cycle_search():
         world = World(world_plan(run, nodes))
         for now_s in world.run(arrivals(scenario, nodes, run.seed)):
@@ -65,6 +65,13 @@ def simulate(run: Run, progress: Progress = lambda _share: None) -> tuple[RunMet
     meta.counters.update(world.counters())
     meta.counters.update(nodes=len(nodes), window_s=scenario.duration_s - scenario.warmup_s)
     return meta, world.recorder.columns(scenario.warmup_s)
+
+
+def _bounds(run: Run, nodes: tuple[NodeSpec, ...]) -> tuple[RunMeta, RunColumns]:
+    meta = run.meta
+    counters, columns = bounds(run.scenario, nodes, list(arrivals(run.scenario, nodes, run.seed)))
+    meta.counters.update(counters)
+    return meta, columns
 
 
 @contextmanager

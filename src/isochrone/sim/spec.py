@@ -5,6 +5,14 @@ from dataclasses import dataclass, field
 
 from isochrone.model import PromptBlocks
 
+REFERENCE_B0 = "reference-b0"
+"""No run: what each request would take alone in the world, with the bounds B2 and B3 among the counters."""
+
+REFERENCE_B1 = "reference-b1"
+"""Omniscient greedy with zero staleness: run like a policy, but it sees the truth."""
+
+REFERENCES = (REFERENCE_B0, REFERENCE_B1)
+
 BYTES_PER_TOKEN = 4
 """Simulated prompts are as long in bytes as this makes them: gateways learn from bytes."""
 

@@ -1,6 +1,7 @@
 """What goes wrong in a world, and when."""
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ class Faults:
 
     def __init__(self, world: "World", luck: random.Random) -> None:
         self._world, self._luck = world, luck
+        self._outages: Counter[int] = Counter()
 
     def schedule(self, faults: Sequence[Fault]) -> None:
         """Note begin and end of each. Raises SettingError for one that names a node that is not there."""
@@ -61,11 +63,14 @@ class Faults:
 
         def begin(now_s: float) -> None:
             for node in nodes:
+                self._outages[node] += 1
                 yard.fail(node, now_s)
 
         def end(now_s: float) -> None:
             for node in nodes:
-                yard.revive(node, now_s)
+                self._outages[node] -= 1
+                if not self._outages[node]:  # no other fault keeps it off
+                    yard.revive(node, now_s)
 
         return begin, end
 

@@ -33,6 +33,8 @@ from isochrone.sim.world.flight import Flight, Message
 _RETRIES_PER_REQUEST = 0.2
 _RETRIES_SAVED_MAX = 100.0
 _REFUSED = 503
+_PAST_REASON = 3.0
+_PAST_REASON_MS = 10_000.0
 
 Decide = Callable[[FleetView, Flight, float], Decision]
 """How a decision comes about: `route`, or a reference that sees what no gateway can."""
@@ -48,6 +50,7 @@ class Outside:
         probe: ask a node for its load, for a model.
         first_token: the client is to see its first token.
         end: the request ended: (flight, kind, now_s, timings).
+        look: a decision is due: tell this gateway all, in a world where gateways see nodes as they are.
         cut_off: whether nothing comes from the flight's node any more.
         forgotten: the fleet dropped a node.
     """
@@ -57,6 +60,7 @@ class Outside:
     probe: Callable[[int, str, str, float], None]
     first_token: Callable[[Flight, float], None]
     end: Callable[[Flight, str, float, Timings | None], None]
+    look: Callable[[int, float], None]
     cut_off: Callable[[Flight], bool]
     forgotten: Callable[[int, str], None]
 
@@ -135,6 +139,7 @@ class SimGateway:
         """Decide for the first time, and try."""
         self._deadlines.append(flight)
         self._budget.earn()
+        self._outside.look(self.index, now_s)
         view = self.fleet.view(flight.request.model, now_s)
         decision = self._decide(view, flight, now_s)
         flight.first_decision = decision
@@ -153,6 +158,9 @@ class SimGateway:
         belief = self.fleet.belief(candidate.node)
         if belief is None:  # only a reference that sees the truth can name a node that we do not know
             return self._end(flight, "refused", now_s)
+        if candidate is not decision.chosen:  # who is tried stands first, as in every decision
+            others = (other for other in decision.candidates if other is not candidate)
+            decision = replace(decision, candidates=(candidate, *others))
         flight.decision, flight.sent_s, flight.head_s = decision, now_s, None
         flight.attempt += 1
         flight.node_name = candidate.node
@@ -172,6 +180,7 @@ class SimGateway:
         """After a failure: the best by then, in another failure domain if any; or the end."""
         if len(flight.failed) >= self._plan.attempts_max or len(flight.failed_by_engine) > 1:
             return self._end(flight, "failed", now_s)
+        self._outside.look(self.index, now_s)
         view = self.fleet.view(flight.request.model, now_s).without(frozenset(flight.failed))
         decision = self._decide(view, flight, now_s)
         candidates = {candidate.node: candidate for candidate in decision.candidates}
@@ -190,7 +199,7 @@ class SimGateway:
     def head(self, now_s: float, message: Message) -> None:
         """The first token is here."""
         flight = message.flight
-        if message.stale or not self.alive:
+        if self._too_late(message, now_s):
             return
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
@@ -200,8 +209,11 @@ class SimGateway:
     def tail(self, now_s: float, message: Message) -> None:
         """The answer is complete."""
         flight = message.flight
-        if message.stale or not self.alive:
+        if self._too_late(message, now_s):
             return
+        if flight.head_s is None:  # nobody reads along, or a cut swallowed it: all comes at once
+            self._outside.first_token(flight, now_s)
+            flight.head_s = now_s if self._plan.stream else None
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
         self._finish(flight, OutcomeKind.ANSWERED, 200, now_s, message.timings)
@@ -212,12 +224,16 @@ class SimGateway:
     def failure(self, now_s: float, message: Message) -> None:
         """The node refused, answered with an error, or the connection was lost."""
         flight = message.flight
-        if message.stale or not self.alive:
+        if self._too_late(message, now_s):
             return
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
         kind = OutcomeKind.REFUSED if message.status == _REFUSED else OutcomeKind.FAILED
         self._failed(flight, kind, message.status, now_s)
+
+    def _too_late(self, message: Message, now_s: float) -> bool:
+        """Whether nobody waits for it any more; a deadline that passed is noted at the next tick."""
+        return message.stale or not self.alive or now_s >= message.flight.deadline_s
 
     def _failed(self, flight: Flight, kind: OutcomeKind, status: int, now_s: float) -> None:
         self._finish(flight, kind, status, now_s)
@@ -241,14 +257,25 @@ class SimGateway:
     # -- time ----------------------------------------------------------------------------------------
 
     def tick(self, now_s: float) -> None:
-        """Once a second: silence, and deadlines."""
-        self.step(Tick(), now_s)
+        """Once a second: deadlines, and silence."""
         while self._deadlines and (self._deadlines[0].done or self._deadlines[0].deadline_s <= now_s):
             flight = self._deadlines.popleft()
             if not flight.done:
                 self._outside.cancel(flight, now_s)
                 self._finish(flight, OutcomeKind.TIMED_OUT, 0, now_s)
+                self._blame_if_past_reason(flight, now_s)
                 self._end(flight, "timed_out", now_s)
+        self._outside.look(self.index, now_s)
+        self.step(Tick(), now_s)
+
+    def _blame_if_past_reason(self, flight: Flight, now_s: float) -> None:
+        """No answer began by the deadline: the node's fault, when that is far past its own estimate."""
+        chosen = flight.decision.chosen if flight.decision is not None else None
+        if chosen is None or flight.head_s is not None:
+            return
+        waited_ms = (flight.deadline_s - flight.sent_s) * 1e3
+        if waited_ms > _PAST_REASON * chosen.estimate.total_ms + _PAST_REASON_MS:
+            self.step(Blamed(flight.node_name, "no answer by the deadline"), now_s)
 
     def crash(self, now_s: float) -> None:
         """All requests are lost, and all that was believed."""

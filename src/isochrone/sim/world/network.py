@@ -18,6 +18,7 @@ class Network:
     Attributes:
         out_s: for each gateway, seconds to each node; shape (gateways, nodes).
         back_s: the ways back.
+        cut: where nothing gets through, either way.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class Network:
         back_ms = np.array([[one_way_ms(region, g) for region in regions] for g in gateway_regions])
         self.out_s: Floats = out_ms[:, where] / 1e3
         self.back_s: Floats = back_ms[:, where] / 1e3
-        self.cut: Bools = np.zeros(self.out_s.shape, np.bool_)
+        self._cuts = np.zeros(self.out_s.shape, np.int64)
+        self.cut: Bools = self._cuts > 0
 
     def out(self, gateway: int, node: int) -> float:
         """Seconds that one message to the node takes."""
@@ -67,11 +69,12 @@ class Network:
         return [list(near) for _, near in groupby(every, key=lambda gateway: self.client_s(region, gateway))]
 
     def partition(self, regions: Sequence[str], *, cut: bool) -> None:
-        """Cut the given regions off from all others, or join them again."""
+        """Cut the given regions off from all others, or end such a cut; cuts may overlap."""
         inside = set(regions)
         gateways = np.array([region in inside for region in self._gateway_regions])
         nodes = np.array([region in inside for region in self._node_regions])
-        self.cut[gateways[:, None] ^ nodes[None, :]] = cut
+        self._cuts[gateways[:, None] ^ nodes[None, :]] += 1 if cut else -1
+        self.cut = self._cuts > 0
 
     def _with_jitter(self, delay_s: float) -> float:
         if not self._jitter:

@@ -21,7 +21,7 @@ class Oracle:
     """Sees through walls. One for all gateways."""
 
     def __init__(self, yard: Yard, network: Network) -> None:
-        self._yard = yard
+        self._yard, self._network = yard, network
         nodes = len(yard.nodes)
         self._free_at_s = np.zeros(nodes)
         self._on_the_wire_s = np.zeros(nodes)
@@ -72,11 +72,12 @@ class Oracle:
         wait_s = np.maximum(0.0, self._free_at_s - now_s) + np.maximum(0.0, self._on_the_wire_s)
         cold_s = np.maximum(0.0, self._ready_at_s.get(job.model, np.inf) - np.float64(now_s))
         cached = self._cached_tokens(job)
-        prefill_ms = base_ms + ms_per_token * (job.prompt_tokens - cached)
-        decode_ms = (job.output_tokens - 1) * tpot_ms
+        prefill_ms = (base_ms + ms_per_token * (job.prompt_tokens - cached)) / self._yard.speed
+        decode_ms = (job.output_tokens - 1) * tpot_ms / self._yard.speed
         beta = DEFAULT_WEIGHTS.beta_stream if flight.request.stream else DEFAULT_WEIGHTS.beta_whole
         score_ms = rtt_ms + 1e3 * (wait_s + cold_s) + prefill_ms + beta * decode_ms
-        score_ms[~self._yard.alive] = np.inf
+        score_ms[~self._yard.alive | self._network.cut[flight.gateway]] = np.inf
+        score_ms[[error_ms is not None for error_ms in self._yard.sinkhole_ms]] = np.inf
         score_ms[[self._yard.index[name] for name in flight.failed]] = np.inf
         score_ms[np.isnan(score_ms)] = np.inf
         best = [int(i) for i in np.argsort(score_ms, kind="stable")[:_CANDIDATES] if score_ms[i] < np.inf]

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from isochrone.fleet import CardReceived, LoadReported, LoadsReceived, PulseReceived
-from isochrone.model import Bools, Floats, Indices, Load
+from isochrone.fleet import CardReceived, LoadsReceived, PulseReceived
+from isochrone.model import Bools, Floats, Indices, Load, Pulse
 from isochrone.sim.scenario.settings import BusSettings
 from isochrone.sim.world.agenda import Agenda
 from isochrone.sim.world.gateway import SimGateway
@@ -20,13 +20,25 @@ _LATE_S_MAX = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Pulses that reach one gateway in one tick: which nodes, their numbers, when, and what they told."""
+    """Pulses that reach one gateway in one tick.
+
+    Attributes:
+        gateway: which.
+        nodes: who spoke; shape (pulses,), as all columns.
+        versions: the versions of their models, as they spoke.
+        seq: numbers of the pulses.
+        heard_at_s: when each comes in.
+        told: loads, by field.
+        whole: by node, the pulse of one whose models this gateway did not know yet when it spoke.
+    """
 
     gateway: int
     nodes: Indices
+    versions: Indices
     seq: Indices
     heard_at_s: Floats
     told: dict[str, Floats]
+    whole: dict[int, Pulse] = field(default_factory=dict)
 
 
 class Pulses:
@@ -34,10 +46,11 @@ class Pulses:
 
     A node speaks on a tick, and its pulse is folded in at the end of the tick in which it arrives, with the
     time when it came in: news may be used up to a tick later than it could be, never sooner. Most pulses go
-    in as columns; one from a node whose models changed since this gateway last heard goes in whole.
+    in as columns; one from a node whose models changed since this gateway last heard goes in whole, as it was
+    spoken.
 
     Attributes:
-        delivered: pulses that reached a gateway.
+        delivered: pulses that reached a gateway; looks at nodes as they are do not count.
     """
 
     def __init__(
@@ -69,27 +82,23 @@ class Pulses:
         """Every gateway knows every node; from now on only pulses and responses tell more."""
         for gateway in self._gateways:
             self.introduce(gateway, now_s)
-        if self._settings.exact_loads:
-            self._yard.changed.append(self._tell_all)
-        else:
+        if not self._settings.exact_loads:
             self._agenda.note(now_s + self._settings.tick_s, self._on_tick, None)
 
     def introduce(self, gateway: SimGateway, now_s: float) -> None:
         """Tell one gateway of all nodes that are alive, cards and all."""
+        versions = self._yard.versions
         for index in map(int, np.flatnonzero(self._yard.alive)):
-            self._tell(gateway, index, self._tick, self._yard.load(index, now_s), now_s)
+            pulse = self._yard.pulse(index, self._tick, self._yard.load(index, now_s), now_s)
+            self._tell(gateway, pulse, int(versions[index]), now_s)
 
-    def _tell_all(self, index: int, now_s: float) -> None:
-        """Without staleness: whatever changes on a node, all gateways know at once."""
-        if not self._yard.alive[index]:
-            return
-        load = self._yard.load(index, now_s)
-        for gateway in self._gateways:
-            if self._told[gateway.index, index] == self._yard.versions[index]:
-                gateway.step(LoadReported(self._yard.names[index], load), now_s)
-            else:
-                self._tick += 1
-                self._tell(gateway, index, self._tick, load, now_s)
+    def look(self, gateway: SimGateway, now_s: float) -> None:
+        """Show one gateway all nodes that are alive as they are now, without a network in between."""
+        self._tick += 1
+        nodes = np.flatnonzero(self._yard.alive)
+        told = self._yard.loads(nodes, now_s)
+        heard_at_s = np.full(len(nodes), now_s)
+        self._deliver(self._batch(gateway.index, nodes, told, heard_at_s, now_s), now_s)
 
     def forget(self, gateway: int, node: int | None = None) -> None:
         """The gateway forgot that node, or began anew and knows nobody."""
@@ -106,7 +115,9 @@ class Pulses:
             by_gateway.setdefault(batch.gateway, []).append(batch)
         for together in by_gateway.values():
             for batch in self._merged(together):
-                self._deliver(batch, now_s)
+                if self._gateways[batch.gateway].alive:
+                    self.delivered += len(batch.nodes)
+                    self._deliver(batch, now_s)
         self._speak(self._speakers[self._tick % self._phases], now_s)
         self._agenda.note(now_s + self._settings.tick_s, self._on_tick, None)
 
@@ -132,10 +143,20 @@ class Pulses:
                 if after:
                     chosen = ticks == after
                     part = {name: told[name][chosen] for name in LOAD_FIELDS}
-                    seq = np.full(int(chosen.sum()), self._tick)
                     heard_at_s = now_s + delay_s[chosen]
-                    batch = _Batch(gateway.index, speakers[chosen], seq, heard_at_s, part)
+                    batch = self._batch(gateway.index, speakers[chosen], part, heard_at_s, now_s)
                     self._ring[(self._tick + int(after)) % len(self._ring)].append(batch)
+
+    def _batch(
+        self, gateway: int, nodes: Indices, told: dict[str, Floats], heard_at_s: Floats, now_s: float
+    ) -> _Batch:
+        """What these nodes say to one gateway now, whole where it does not know their models."""
+        versions = self._yard.versions[nodes]
+        whole = {}
+        for at in np.flatnonzero(self._told[gateway, nodes] != versions):
+            load = _load({name: float(told[name][at]) for name in LOAD_FIELDS})
+            whole[int(nodes[at])] = self._yard.pulse(int(nodes[at]), self._tick, load, now_s)
+        return _Batch(gateway, nodes, versions, np.full(len(nodes), self._tick), heard_at_s, told, whole)
 
     def _merged(self, batches: list[_Batch]) -> list[_Batch]:
         """One batch of all, where none of them can hold a node twice: those of one round of pulses."""
@@ -146,24 +167,22 @@ class Pulses:
             _Batch(
                 gateway=batches[0].gateway,
                 nodes=np.concatenate([batch.nodes for batch in batches]),
+                versions=np.concatenate([batch.versions for batch in batches]),
                 seq=np.concatenate([batch.seq for batch in batches]),
                 heard_at_s=np.concatenate([batch.heard_at_s for batch in batches]),
                 told={name: np.concatenate([b.told[name] for b in batches]) for name in LOAD_FIELDS},
+                whole={node: pulse for batch in batches for node, pulse in batch.whole.items()},
             )
         ]
 
     def _deliver(self, batch: _Batch, now_s: float) -> None:
         gateway = self._gateways[batch.gateway]
-        if not gateway.alive:
-            return
-        self.delivered += len(batch.nodes)
         rows = self._rows[batch.gateway, batch.nodes]
-        plain = self._told[batch.gateway, batch.nodes] == self._yard.versions[batch.nodes]
+        plain = self._told[batch.gateway, batch.nodes] == batch.versions
         for at in np.flatnonzero(~plain):
-            index = int(batch.nodes[at])
-            if self._yard.alive[index]:
-                load = _load({name: float(batch.told[name][at]) for name in LOAD_FIELDS})
-                self._tell(gateway, index, int(batch.seq[at]), load, now_s)
+            pulse = batch.whole.get(int(batch.nodes[at]))
+            if pulse is not None:  # else it is older than a whole one that overtook it
+                self._tell(gateway, pulse, int(batch.versions[at]), now_s)
         if plain.all():
             self._fold(gateway, rows, batch, slice(None), now_s)
         elif plain.any():
@@ -176,15 +195,15 @@ class Pulses:
         event = LoadsReceived(rows=rows, seq=batch.seq[which], heard_at_s=batch.heard_at_s[which], **told)
         gateway.step(event, now_s)
 
-    def _tell(self, gateway: SimGateway, index: int, seq: int, load: Load, now_s: float) -> None:
+    def _tell(self, gateway: SimGateway, pulse: Pulse, version: int, now_s: float) -> None:
         """A whole pulse, models and all; with the card for a gateway that does not know the node."""
-        name = self._yard.names[index]
-        gateway.step(PulseReceived(self._yard.pulse(index, seq, load, now_s)), now_s)
-        if gateway.fleet.belief(name) is None:
+        index = self._yard.index[pulse.node]
+        gateway.step(PulseReceived(pulse), now_s)
+        if gateway.fleet.belief(pulse.node) is None:
             gateway.step(CardReceived(self._yard.card(index), "card"), now_s)
-        if (row := gateway.fleet.row_of(name)) is not None:  # else it knows as many nodes as it may
+        if (row := gateway.fleet.row_of(pulse.node)) is not None:  # else it knows as many nodes as it may
             self._rows[gateway.index, index] = row
-            self._told[gateway.index, index] = self._yard.versions[index]
+            self._told[gateway.index, index] = max(self._told[gateway.index, index], version)
 
 
 def _load(told: Mapping[str, float]) -> Load:

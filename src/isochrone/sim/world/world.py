@@ -98,6 +98,7 @@ class World:
             probe=self._probe,
             first_token=self._first_token,
             end=self._end,
+            look=self._look,
             cut_off=self._cut_off,
             forgotten=self._forgotten,
         )
@@ -179,6 +180,10 @@ class World:
     def _first_token(self, flight: Flight, now_s: float) -> None:
         self.recorder.first_token(flight, now_s + self.network.to_client_s(flight.gateway, flight.job.region))
 
+    def _look(self, gateway: int, now_s: float) -> None:
+        if self.plan.scenario.bus.exact_loads:
+            self.pulses.look(self.gateways[gateway], now_s)
+
     def _end(self, flight: Flight, kind: str, now_s: float, timings: Timings | None) -> None:
         at_client_s = now_s + self.network.to_client_s(flight.gateway, flight.job.region)
         self.recorder.end(flight, kind, at_client_s, timings)
@@ -187,9 +192,9 @@ class World:
 
     def _send(self, flight: Flight, now_s: float) -> None:
         node = self.yard.index[flight.node_name]
-        if self._oracle is not None:
-            self._oracle.sent(flight, node)
         if not self.network.cut[flight.gateway, node]:
+            if self._oracle is not None:
+                self._oracle.sent(flight, node)
             out_s = self.network.out(flight.gateway, node)
             self.agenda.note(now_s + out_s, self._at_node, (flight, flight.attempt, node))
 
@@ -201,13 +206,13 @@ class World:
             return
         error_ms = self.yard.sinkhole_ms[node]
         if error_ms is not None:
-            load = self.yard.load(node, now_s)
+            load = self._told_load(node, now_s)
             self._answer(now_s + error_ms / 1e3, node, Message(flight, attempt, 500, load))
             return
         self._flights[node, flight.job.id] = flight
         if not self.yard.submit(node, flight.job, now_s):
             del self._flights[node, flight.job.id]
-            load = self.yard.load(node, now_s)
+            load = self._told_load(node, now_s)
             self._answer(now_s, node, Message(flight, attempt, 503, load))
 
     def _answer(self, now_s: float, node: int, message: Message) -> None:
@@ -231,6 +236,8 @@ class World:
                 self._announce(node, now_s)
 
     def _send_head(self, flight: Flight, node: int, at_s: float, now_s: float) -> None:
+        if not self.plan.scenario.traffic.stream:
+            return  # the whole answer comes as one
         if flight.done or self.network.cut[flight.gateway, node]:
             return
         gateway = self.gateways[flight.gateway]

@@ -27,6 +27,7 @@ class Yard:
         nodes: the nodes.
         alive: whether each has power; shape (nodes,).
         versions: a number for each node that changes with its life and its models; shape (nodes,).
+        speed: what a fault makes of each node's speed, 1 for nothing; shape (nodes,).
         sinkhole_ms: how fast a broken node answers with an error; None for one in order.
         changed: called with (node, now_s) after anything happened on a node.
     """
@@ -37,6 +38,7 @@ class Yard:
         self.names = [spec.name for spec in specs]
         self.index = {name: index for index, name in enumerate(self.names)}
         self.alive = np.ones(len(specs), np.bool_)
+        self.speed: Floats = np.ones(len(specs))
         self.sinkhole_ms: list[float | None] = [None] * len(specs)
         self.epoch = [1] * len(specs)
         self.versions = np.full(len(specs), _LIFE, np.int64)
@@ -83,6 +85,13 @@ class Yard:
         """From now on the node runs at `factor` times its speed."""
         self._advance(index, now_s)
         self.nodes[index].set_speed(factor, now_s)
+        self.speed[index] = factor
+        self._touched(index, now_s)
+
+    def unload_model(self, index: int, model: str, now_s: float) -> None:
+        """The model leaves the node's memory, if no job needs it."""
+        self._advance(index, now_s)
+        self.nodes[index].unload_model(model, now_s)
         self._touched(index, now_s)
 
     # -- what it does by itself ----------------------------------------------------------------------

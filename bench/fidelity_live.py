@@ -1,0 +1,223 @@
+"""Live beside simulated; started by bench/fidelity, which see."""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+from fidelity_calibrate import ISOCHRONE, calibrate, process
+from fidelity_report import draw, noise, table
+
+from isochrone.cli.demo import DEMO_POLICIES, workload
+from isochrone.cli.demo_report import Plan
+from isochrone.cli.places import DEMO_NODES
+from isochrone.sim.fidelity import (
+    Asked,
+    Line,
+    Measured,
+    busy_engines,
+    compare,
+    measured_scenario,
+    ranking_agreement,
+    simulate,
+)
+from isochrone.sim.scenario.files import Scenario
+from isochrone.sim.workload import Arrival, generate
+
+ROOT = Path(__file__).resolve().parents[1]
+SEEDS = 40
+UP_S_MAX = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of it all.
+
+    Attributes:
+        levels: what was measured of an engine, by number of engines at work.
+        engines: how many engines compute at once, as each node sees it.
+        scenario: made of both.
+        reports: of `isochrone demo`, one for each session.
+        lines: live beside simulated, by session.
+    """
+
+    levels: dict[int, Measured]
+    engines: dict[str, float]
+    scenario: Scenario
+    reports: list[dict[str, Any]]
+    lines: list[list[Line]]
+
+
+def main() -> None:
+    """Calibrate, run the sessions, simulate them, compare."""
+    options = _options()
+    if options.again:
+        told = json.loads(options.again.read_text())
+        levels = {int(key): msgspec.convert(value, Measured) for key, value in told["levels"].items()}
+        about, reports = told["about"], told["reports"]
+    else:
+        about = _about()
+        with tempfile.TemporaryDirectory(prefix="isochrone-fidelity-") as work:
+            levels = asyncio.run(calibrate(Path(work)))
+            reports = [_session(Path(work), number, options) for number in range(options.sessions)]
+    result = _compare(levels, reports)
+    _write(result, about, options.out)
+    draw(options.picture, result.lines)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/fidelity", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=2, help="the same arrivals so many times over")
+    parser.add_argument("--rounds", type=int, default=1, help="of each session, each with its arrivals")
+    parser.add_argument("--requests", type=int, default=40, help="for each policy and round")
+    parser.add_argument("--policy", action="append", help=f"default: {', '.join(DEMO_POLICIES)}")
+    parser.add_argument("--again", type=Path, help="compare the sessions in this result anew, run none")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fidelity.json")
+    parser.add_argument("--picture", type=Path, default=ROOT / "docs/images/fidelity.png")
+    return parser.parse_args()
+
+
+# -- live --------------------------------------------------------------------------------------------
+
+
+def _session(work: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
+    """`isochrone demo` on a fresh `isochrone up`; its report."""
+    state, log = work / f"session-{number}", work / f"session-{number}.log"
+    report = work / f"session-{number}.json"
+    with process(log, "up", "--port", "0", state=state):
+        deadline_s = time.monotonic() + UP_S_MAX
+        while "Isochrone is up" not in log.read_text(errors="replace"):
+            if time.monotonic() > deadline_s:
+                sys.exit(f"the network did not come up; it says:\n{log.read_text(errors='replace')}")
+            time.sleep(0.2)
+        argv = [ISOCHRONE, "demo", "--state-dir", str(state), "--report", str(report)]
+        argv += ["--picture", str(work / "demo.png"), "--rounds", str(options.rounds)]
+        argv += ["--requests", str(options.requests)]
+        for policy in options.policy or DEMO_POLICIES:
+            argv += ["--policy", policy]
+        subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+    return dict(json.loads(report.read_text()))
+
+
+def _series(report: dict[str, Any]) -> list[list[Asked]]:
+    """The session as it was: warm-up, one request to each node, and the series in their order."""
+    plan = msgspec.convert(report["plan"], Plan)
+    answered = [sample for sample in report["samples"] if sample["prompt_tokens"]]
+    arrivals = {
+        (round_, each.at_s): each
+        for round_ in range(1, plan.rounds + 1)
+        for each in generate(workload(plan, plan.requests), plan.seed + round_)
+    }
+    bytes_per_token = median(
+        len(_text(arrivals[sample["round"], sample["at_s"]])) / sample["prompt_tokens"] for sample in answered
+    )
+    told = [
+        _asked(sample, arrivals[sample["round"], sample["at_s"]], bytes_per_token)
+        for sample in report["samples"]
+    ]
+    series = [list(part) for _, part in groupby(told, key=lambda each: (each.round, each.policy))]
+    return [*_before(plan, bytes_per_token), *series]
+
+
+def _before(plan: Plan, bytes_per_token: float) -> Iterator[list[Asked]]:
+    """What the demo sends before it counts, of which it tells nothing: lengths are as asked."""
+    blank: dict[str, Any] = {"round": 0, "node": "", "ttft_ms": None, "timings": None}
+    blank |= {"prompt_tokens": None, "cached_tokens": None, "output_tokens": None}
+    warmup = list(generate(workload(plan, plan.warmup), plan.seed))
+    if warmup:
+        yield [_asked({**blank, "policy": plan.policies[0]}, each, bytes_per_token) for each in warmup]
+        visits = list(generate(workload(plan, 64), plan.seed - 1))[: len(DEMO_NODES)]
+        yield [_asked({**blank, "policy": "round-robin"}, each, bytes_per_token) for each in visits]
+
+
+def _asked(sample: dict[str, Any], arrival: Arrival, bytes_per_token: float) -> Asked:
+    text = _text(arrival)
+    timings, cached = sample["timings"], sample["cached_tokens"]
+    return Asked(
+        policy=sample["policy"],
+        round=sample["round"],
+        at_s=arrival.at_s,
+        text=text,
+        output_tokens_max=arrival.output_tokens_max,
+        prompt_tokens=sample["prompt_tokens"] or max(1, round(len(text) / bytes_per_token)),
+        output_tokens=sample["output_tokens"] or arrival.output_tokens_max,
+        node=sample["node"],
+        ttft_ms=float("nan") if sample["ttft_ms"] is None else sample["ttft_ms"],
+        prefill_ms=float("nan") if timings is None else timings["prefill_ms"],
+        cached_tokens=float("nan") if cached is None else float(cached),
+    )
+
+
+def _text(arrival: Arrival) -> bytes:
+    return f"system:{arrival.system}\nuser:{arrival.prompt}".encode()
+
+
+# -- simulated ---------------------------------------------------------------------------------------
+
+
+def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]]) -> Result:
+    sessions = [_series(report) for report in reports]
+    every = [each for series in sessions for requests in series for each in requests if each.round]
+    engines = busy_engines(levels, every, reports[0]["plan"]["rate_per_s"])
+    scenario = measured_scenario(levels, engines)
+    lines = [
+        compare(scenario, series, [simulate(scenario, series, seed) for seed in range(1, SEEDS + 1)])
+        for series in sessions
+    ]
+    return Result(levels, engines, scenario, reports, lines)
+
+
+# -- telling -----------------------------------------------------------------------------------------
+
+
+def _about() -> dict[str, str]:
+    commit = _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "src", "bench") else "")
+    return {
+        "command": " ".join(["bench/fidelity", *sys.argv[1:]]),
+        "commit": commit,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_1m_before": f"{os.getloadavg()[0]:.2f}",
+    }
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
+
+
+def _write(result: Result, about: dict[str, str], out: Path) -> None:
+    taus = [ranking_agreement(lines) for lines in result.lines]
+    speeds = {level: asdict(measured.speed) for level, measured in result.levels.items()}
+    told = {
+        "about": about,
+        "speeds_by_engines_at_work": speeds,
+        "engines_at_work": result.engines,
+        "kendall_tau": taus,
+        "live_against_live": noise(result.lines),
+        "lines": [[asdict(line) for line in lines] for lines in result.lines],
+        "scenario": asdict(result.scenario),
+        "levels": {level: asdict(measured) for level, measured in result.levels.items()},
+        "reports": result.reports,
+    }
+    out.write_text(json.dumps(told, indent=1) + "\n")
+    text = table(result.lines, taus, speeds, result.engines)
+    out.with_suffix(".md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

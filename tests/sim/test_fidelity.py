@@ -1,0 +1,212 @@
+"""The demo network as a scenario of measured speeds, its session in the simulator, and the comparison."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from isochrone.ports import SettingError
+from isochrone.sim.fidelity import (
+    Answered,
+    Asked,
+    Measured,
+    Prefill,
+    busy_engines,
+    compare,
+    measured_scenario,
+    ranking_agreement,
+    simulate,
+    speed_between,
+    token_chain,
+)
+from isochrone.sim.scenario.files import Scenario
+
+ALONE = Measured(
+    prefills=[Prefill(tokens, 20.0 + 8.0 * tokens) for tokens in (20, 40, 60, 100)],
+    step_ms_alone=[18.0, 20.0, 90.0],
+    step_ms_together=[30.0, 31.0, 32.0],
+    load_s=[0.8, 1.0],
+    hop_ms=5.0,
+)
+
+
+def slowed(by: float) -> Measured:
+    return Measured(
+        prefills=[Prefill(each.uncached_tokens, each.ms * by) for each in ALONE.prefills],
+        step_ms_alone=[ms * by for ms in ALONE.step_ms_alone],
+        step_ms_together=[ms * by for ms in ALONE.step_ms_together],
+        load_s=[s * by for s in ALONE.load_s],
+        neighbour_prompt_tokens=[50, 60, 90],
+        neighbour_output_tokens=[96, 96, 60],
+    )
+
+
+LEVELS = {1: ALONE, 2: slowed(1.1), 3: slowed(1.6)}
+ENGINES = {"near-busy": 1.5, "near-cold": 2.25, "far-ready": 2.25}
+
+
+def scenario() -> Scenario:
+    return measured_scenario(LEVELS, ENGINES)
+
+
+def series(
+    policy: str, round_: int = 1, count: int = 12, node: str = "", ttft_ms: float = 500.0
+) -> list[Asked]:
+    return [
+        Asked(
+            policy=policy,
+            round=round_,
+            at_s=1.5 * number,
+            text=f"system:you help client {number % 3}\nuser:question {number} in round {round_}".encode()
+            * 4,
+            output_tokens_max=16,
+            prompt_tokens=50,
+            output_tokens=12,
+            node=node,
+            ttft_ms=ttft_ms + number,
+            prefill_ms=400.0,
+            cached_tokens=0.0,
+        )
+        for number in range(count)
+    ]
+
+
+# -- measured ----------------------------------------------------------------------------------------
+
+
+def test_a_speed_is_the_line_through_prompts_and_the_medians_of_steps() -> None:
+    speed = ALONE.speed
+    assert speed.prefill_base_ms == pytest.approx(20.0)
+    assert speed.prefill_ms_per_token == pytest.approx(8.0)
+    assert (speed.tpot_ms, speed.tpot_ms_per_sequence) == (20.0, 11.0)
+    assert speed.load_s == pytest.approx(0.9)
+
+
+def test_noise_can_make_neither_part_of_the_line_negative() -> None:
+    falling = replace(ALONE, prefills=[Prefill(10, 200.0), Prefill(50, 190.0), Prefill(90, 170.0)])
+    assert falling.speed.prefill_ms_per_token >= 0.0
+    steep = replace(ALONE, prefills=[Prefill(10, 10.0), Prefill(50, 450.0)])
+    assert steep.speed.prefill_base_ms == 0.0
+
+
+def test_between_two_levels_speeds_are_in_between() -> None:
+    assert speed_between(LEVELS, 1.0) == ALONE.speed
+    assert speed_between(LEVELS, 3.0).tpot_ms == pytest.approx(32.0)
+    assert speed_between(LEVELS, 1.5).prefill_ms_per_token == pytest.approx(8.4)
+    assert speed_between(LEVELS, 2.5).load_s == pytest.approx(0.9 * 1.35)
+
+
+def test_engines_at_work_follow_from_the_work_that_comes() -> None:
+    asked = series("soonest")
+    work_s = (22.0 + 8.8 * 50 + 22.0 * 11) / 1e3
+    engines = busy_engines(LEVELS, asked, rate_per_s=0.5)
+    assert engines["near-busy"] == pytest.approx(1.0 + 0.5 * work_s)
+    assert engines["far-ready"] == engines["near-cold"] == pytest.approx(2.0 + 0.25 * work_s)
+    assert busy_engines(LEVELS, asked, rate_per_s=100.0)["near-busy"] == 3.0
+
+
+def test_the_scenario_has_what_was_measured() -> None:
+    found = scenario()
+    assert [entry.hardware for entry in found.node] == ["near-busy", "near-cold", "far-ready"]
+    speed = found.hardware["near-busy"].speeds["smollm2-135m"]
+    assert speed == speed_between(LEVELS, 1.5)
+    assert found.network.same_region_rtt_ms == 5.0
+    busy = found.node[0]
+    assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 84)
+
+
+# -- the chain ---------------------------------------------------------------------------------------
+
+
+def test_equal_beginnings_give_equal_chains_and_no_more() -> None:
+    a = token_chain(b"the same beginning, then a question", 10, 3.5)
+    b = token_chain(b"the same beginning, then an answer!", 10, 3.5)
+    assert len(a.hashes) == len(set(a.hashes)) == 10
+    assert a.prefix_bytes(set(b.hashes)) == 7 * a.block_bytes
+    assert a == token_chain(b"the same beginning, then a question", 10, 3.5)
+
+
+def test_a_text_shorter_than_its_tokens_still_gives_a_block_for_each() -> None:
+    assert len(set(token_chain(b"short", 20, 4.0).hashes)) == 20
+
+
+# -- the session -------------------------------------------------------------------------------------
+
+
+def test_a_session_is_answered_series_by_series_and_the_same_for_a_seed() -> None:
+    live = [series("soonest", 0, 4), series("nearest"), series("soonest")]
+    answers = simulate(scenario(), live, seed=3)
+    assert [len(each) for each in answers] == [4, 12, 12]
+    assert all(each.ttft_ms > 0 for part in answers for each in part)
+    assert {each.node for each in answers[1]} == {"near-busy"}
+    assert answers == simulate(scenario(), live, seed=3)
+    assert answers != simulate(scenario(), live, seed=4)
+
+
+def test_caches_go_on_from_series_to_series() -> None:
+    first, second = simulate(scenario(), [series("nearest"), series("nearest")], seed=1)
+    assert sum(each.cached_tokens for each in first) < sum(each.cached_tokens for each in second)
+    assert second[0].cached_tokens == 49
+
+
+def test_cold_models_are_unloaded_before_each_series() -> None:
+    parts = simulate(scenario(), [series("round-robin", count=3), series("round-robin", count=3)], seed=1)
+    for part in parts:
+        cold = next(each for each in part if each.node == "near-cold")
+        assert cold.ttft_ms > 900.0
+
+
+def test_the_busy_node_makes_a_request_wait_for_its_neighbours() -> None:
+    (answers,) = simulate(scenario(), [series("nearest")], seed=1)
+    waits_ms = [each.ttft_ms for each in answers]
+    assert min(waits_ms) > 400.0
+    assert max(waits_ms) > 1_500.0
+
+
+@pytest.mark.parametrize("policy", ["prequal", "jiq"])
+def test_a_policy_that_listens_to_more_is_refused(policy: str) -> None:
+    with pytest.raises(SettingError, match="can't switch"):
+        simulate(scenario(), [series(policy)], seed=1)
+
+
+# -- comparing ---------------------------------------------------------------------------------------
+
+
+def told(requests: Sequence[Asked], factor: float) -> list[Answered]:
+    return [Answered(each.node, each.ttft_ms * factor, 10.0) for each in requests]
+
+
+def test_the_comparison_tells_how_far_the_simulator_is_off() -> None:
+    live = [series("soonest", 0), series("soonest", node="far-ready"), series("random", node="near-cold")]
+    simulated = [[told(part, factor) for part in live] for factor in (1.1, 1.3)]
+    soonest, random = compare(scenario(), live, simulated)
+    assert (soonest.policy, random.policy) == ("soonest", "random")
+    assert soonest.requests == 12
+    assert soonest.mean.live == pytest.approx(505.5)
+    assert soonest.mean.error == pytest.approx(0.2)
+    assert soonest.p99.live == 511.0
+    assert soonest.mean.live_low <= soonest.mean.live <= soonest.mean.live_high
+    assert soonest.mean.simulated_low < soonest.mean.simulated < soonest.mean.simulated_high
+    assert soonest.same_node == 1.0
+    node = soonest.nodes["far-ready"]
+    assert (node.live_share, node.simulated_share, node.simulated_cached_tokens) == (1.0, 1.0, 10.0)
+    speed = speed_between(LEVELS, 2.25)
+    assert node.slower == pytest.approx(400.0 / (speed.prefill_base_ms + 50 * speed.prefill_ms_per_token))
+
+
+def test_the_same_order_agrees_and_the_reverse_does_not() -> None:
+    live = [
+        series(policy, ttft_ms=ms) for policy, ms in (("soonest", 400), ("random", 600), ("nearest", 900))
+    ]
+    same = compare(scenario(), live, [[told(part, 1.5) for part in live]])
+    assert ranking_agreement(same) == pytest.approx(1.0)
+    reverse = [told(part, factor) for part, factor in zip(live, (9.0, 3.0, 1.0), strict=True)]
+    assert ranking_agreement(compare(scenario(), live, [reverse])) == pytest.approx(-1.0)
+
+
+def test_an_unanswered_request_is_counted_and_not_averaged() -> None:
+    live = [series("soonest")]
+    live[0][3] = replace(live[0][3], ttft_ms=float("nan"), node="")
+    (line,) = compare(scenario(), live, [[told(series("soonest"), 1.0)]])
+    assert line.unanswered == 1
+    assert line.mean.live == pytest.approx((505.5 * 12 - 503.0) / 11)
