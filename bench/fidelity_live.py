@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from math import isfinite, isnan
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 import msgspec
@@ -24,15 +26,14 @@ from isochrone.cli.demo import DEMO_POLICIES, workload
 from isochrone.cli.demo_report import Plan
 from isochrone.cli.places import DEMO_NODES
 from isochrone.sim.fidelity import (
+    Answered,
     Asked,
     Line,
-    Measured,
-    busy_engines,
     compare,
-    measured_scenario,
     ranking_agreement,
     simulate,
 )
+from isochrone.sim.measured import Measured, busy_engines, measured_scenario
 from isochrone.sim.scenario.files import Scenario
 from isochrone.sim.workload import Arrival, generate
 
@@ -51,6 +52,7 @@ class Result:
         scenario: made of both.
         reports: of `isochrone demo`, one for each session.
         lines: live beside simulated, by session.
+        requests: every counted request, live beside simulated, by session.
     """
 
     levels: dict[int, Measured]
@@ -58,6 +60,7 @@ class Result:
     scenario: Scenario
     reports: list[dict[str, Any]]
     lines: list[list[Line]]
+    requests: list[list[dict[str, object]]]
 
 
 def main() -> None:
@@ -170,13 +173,31 @@ def _text(arrival: Arrival) -> bytes:
 def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]]) -> Result:
     sessions = [_series(report) for report in reports]
     every = [each for series in sessions for requests in series for each in requests if each.round]
-    engines = busy_engines(levels, every, reports[0]["plan"]["rate_per_s"])
+    lengths = [(each.prompt_tokens, each.output_tokens) for each in every]
+    engines = busy_engines(levels, lengths, reports[0]["plan"]["rate_per_s"])
     scenario = measured_scenario(levels, engines)
-    lines = [
-        compare(scenario, series, [simulate(scenario, series, seed) for seed in range(1, SEEDS + 1)])
-        for series in sessions
-    ]
-    return Result(levels, engines, scenario, reports, lines)
+    lines, rows = [], []
+    for series in sessions:
+        simulated = [simulate(scenario, series, seed) for seed in range(1, SEEDS + 1)]
+        lines.append(compare(scenario, series, simulated))
+        rows.append(list(_rows(series, simulated)))
+    return Result(levels, engines, scenario, reports, lines, rows)
+
+
+def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> Iterator[dict[str, object]]:
+    """One row for each request: where it went and how long it took, live and in the mean over seeds."""
+    for number, requests in enumerate(series):
+        for at, asked in enumerate(requests if requests[0].round else ()):
+            answers = [session[number][at] for session in simulated]
+            yield {
+                "policy": asked.policy,
+                "round": asked.round,
+                "at_s": asked.at_s,
+                "live_node": asked.node,
+                "live_ttft_ms": asked.ttft_ms,
+                "simulated_ttft_ms": fmean(each.ttft_ms for each in answers),
+                "simulated_nodes": Counter(each.node for each in answers),
+            }
 
 
 # -- telling -----------------------------------------------------------------------------------------
@@ -209,14 +230,26 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
         "kendall_tau": taus,
         "live_against_live": noise(result.lines),
         "lines": [[asdict(line) for line in lines] for lines in result.lines],
+        "requests": result.requests,
         "scenario": asdict(result.scenario),
         "levels": {level: asdict(measured) for level, measured in result.levels.items()},
         "reports": result.reports,
     }
-    out.write_text(json.dumps(told, indent=1) + "\n")
+    out.write_text(json.dumps(_plain(told), indent=1) + "\n")
     text = table(result.lines, taus, speeds, result.engines)
     out.with_suffix(".md").write_text(text)
     print(text)
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither NaN nor infinity: the one becomes null, the other a word."""
+    if isinstance(value, float) and not isfinite(value):
+        return None if isnan(value) else str(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What bench/fidelity found: a table in Markdown, and a picture."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 
 from isochrone.sim.fidelity import Figure, Line
@@ -100,7 +101,8 @@ def _nodes(sessions: Sequence[Sequence[Line]]) -> list[str]:
             rows += [
                 f"| {line.policy} | {number} | {name} | {node.live_share:.0%} | {node.simulated_share:.0%} "
                 f"| {_s(node.live_ttft_ms)} | {_s(node.simulated_ttft_ms)} "
-                f"| {node.live_cached_tokens:.0f} | {node.simulated_cached_tokens:.0f} | {node.slower:.2f} |"
+                f"| {_told(node.live_cached_tokens, '.0f')} | {_told(node.simulated_cached_tokens, '.0f')} "
+                f"| {_told(node.slower, '.2f')} |"
                 for name, node in line.nodes.items()
                 if node.live_share or node.simulated_share
             ]
@@ -108,7 +110,11 @@ def _nodes(sessions: Sequence[Sequence[Line]]) -> list[str]:
 
 
 def _s(ms: float) -> str:
-    return f"{ms / 1e3:.2f} s"
+    return "-" if isnan(ms) else f"{ms / 1e3:.2f} s"
+
+
+def _told(value: float, how: str) -> str:
+    return "-" if isnan(value) else format(value, how)
 
 
 def draw(path: Path, sessions: Sequence[Sequence[Line]]) -> None:

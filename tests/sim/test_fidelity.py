@@ -9,16 +9,12 @@ from isochrone.ports import SettingError
 from isochrone.sim.fidelity import (
     Answered,
     Asked,
-    Measured,
-    Prefill,
-    busy_engines,
     compare,
-    measured_scenario,
     ranking_agreement,
     simulate,
-    speed_between,
     token_chain,
 )
+from isochrone.sim.measured import Measured, Prefill, busy_engines, measured_scenario, speed_between
 from isochrone.sim.scenario.files import Scenario
 
 ALONE = Measured(
@@ -97,7 +93,7 @@ def test_between_two_levels_speeds_are_in_between() -> None:
 
 
 def test_engines_at_work_follow_from_the_work_that_comes() -> None:
-    asked = series("soonest")
+    asked = [(50, 12), (50, 12)]
     work_s = (22.0 + 8.8 * 50 + 22.0 * 11) / 1e3
     engines = busy_engines(LEVELS, asked, rate_per_s=0.5)
     assert engines["near-busy"] == pytest.approx(1.0 + 0.5 * work_s)

@@ -28,8 +28,8 @@ from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.report import ReportWords, write_report
 from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise
 from isochrone.sim.runner import Run
-from isochrone.sim.scenario.files import Scenario, changed, load_scenario, shipped_scenarios
-from isochrone.sim.sweep import SweepPlan, left_to_do, plan_runs, run_all
+from isochrone.sim.scenario.files import Scenario, load_scenario, shipped_scenarios
+from isochrone.sim.sweep import SweepPlan, fixed, left_to_do, plan_runs, run_all
 from isochrone.sim.tuning import judge, read_tuning, settings_of, tuning_runs, write_tuning
 
 Options = list[str] | None
@@ -67,7 +67,7 @@ def sim(
     if listed or not scenario:
         return _list_scenarios(as_json=as_json)
     console = Console(stderr=True)
-    found = changed(load_scenario(scenario), _changes(change or (), nodes))
+    found = fixed(load_scenario(scenario), _changes(change or (), nodes))
     names = _policies(found, policy or (), tuned)
     folder = out or Path("isochrone-sim") / found.name
     jobs = jobs or os.cpu_count() or 1

@@ -1,5 +1,7 @@
 """The bounds B0, B2 and B3 of a run's own arrivals and nodes, stored like a run so that reports find them."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from isochrone.sim.fluid import Terms, fluid_goodput_per_s, streams_of
@@ -14,9 +16,10 @@ def bounds(
 ) -> tuple[dict[str, float], RunColumns]:
     """(counters, columns): each request as B0 would have it, B2 and B3 as counters.
 
-    B0 and B3 have the client's way to the nearest gateway in them; B3's is that of the average client. B2
-    counts the streams of the whole duration against the scenario's SLO. Faults are left out of all three,
-    which can only make them easier to reach.
+    B0 and B3 have the client's way to the nearest gateway in them. B2 counts the streams of the whole
+    duration against the scenario's SLO. Faults of nodes are left out, which can only make the bounds lower;
+    but clients that a crashed gateway sends elsewhere may by chance come in nearer to a node than B0 grants.
+    A request that no node can run counts as refused.
     """
     places, regions = geography(scenario), gateway_regions(scenario)
     clients = sorted({job.region for job in jobs})
@@ -25,8 +28,13 @@ def bounds(
     def rtt_ms(a: str, b: str) -> float:
         return places.one_way_ms(a, b) + places.one_way_ms(b, a)
 
+    def came_in(job: Job) -> Job:
+        return replace(job, at_s=job.at_s + places.one_way_ms(job.region, nearest[job.region]) / 1e3)
+
+    arrived = sorted(map(came_in, jobs), key=lambda job: job.at_s)
     question = Question(jobs, [nearest[job.region] for job in jobs], nodes, rtt_ms)
-    alone, pooled = contention_free(question), pooled_srpt(question)
+    alone = contention_free(question)
+    pooled = pooled_srpt(Question(arrived, [nearest[job.region] for job in arrived], nodes, rtt_ms))
     terms = Terms(scenario.slo.ttft_ms, scenario.slo.tpot_ms)
     fluid = fluid_goodput_per_s(streams_of(question, scenario.duration_s), nodes, rtt_ms, terms)
     way_ms = {client: rtt_ms(client, gateway) for client, gateway in nearest.items()}
@@ -48,4 +56,5 @@ def bounds(
     columns["model"] = np.array([job.model for job in jobs], dtype=object)
     columns["counted"] = np.array([job.at_s >= scenario.warmup_s for job in jobs], np.bool_)
     columns["ttft_ms"], columns["total_ms"] = alone.ttft_ms + ways_ms, alone.total_ms + ways_ms
+    columns["kind"][~np.isfinite(alone.ttft_ms)] = "refused"
     return counters, columns

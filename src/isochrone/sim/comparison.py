@@ -191,8 +191,8 @@ def _add(runs: PolicyRuns, meta: RunMeta, table: pa.Table, slo: Slo) -> None:
 
 
 def _answered(table: pa.Table, column: str) -> Floats:
-    counts = ended_as(table, "answered") & truths(table, "counted")
-    return np.where(counts, numbers(table, column), math.nan)
+    counts, values = ended_as(table, "answered") & truths(table, "counted"), numbers(table, column)
+    return np.where(counts & np.isfinite(values), values, math.nan)
 
 
 def _outcomes(ours: pa.Table, theirs: pa.Table) -> Outcomes:

@@ -6,7 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.queues import Queue
 from pathlib import Path
 
@@ -40,6 +40,12 @@ class SweepPlan:
     changes: Mapping[str, object] | None = None
 
 
+def fixed(scenario: Scenario, changes: Mapping[str, object]) -> Scenario:
+    """The scenario with these values; a key that is given one is swept no more. Raises SettingError."""
+    sweep = {key: values for key, values in scenario.sweep.items() if key not in changes}
+    return changed(replace(scenario, sweep=sweep), changes)
+
+
 def plan_runs(plan: SweepPlan) -> list[Run]:
     """Every run of the plan: for each cell and seed all policies, so that what is compared is run together.
 
@@ -48,7 +54,7 @@ def plan_runs(plan: SweepPlan) -> list[Run]:
     policies = plan.policies or plan.scenario.policies
     for policy in policies:
         check_policy(policy)
-    scenario = changed(plan.scenario, plan.changes or {})
+    scenario = fixed(plan.scenario, plan.changes or {})
     return [
         Run(scenario=cell, policy=policy, seed=plan.first_seed + number, cell=dict(changes))
         for changes, cell in cells(scenario)
