@@ -29,7 +29,8 @@ from isochrone.sim.workload import Arrival, WorkloadSettings, generate
 from isochrone.wire.subjects import MODEL_PATH, STATUS_PATH, TRAILER_TIMINGS
 from isochrone.wire.timings import decode_timings
 
-PROMPTS, PAIRS, LOADS, HOPS = 12, 4, 2, 5
+TURNS = 2
+PROMPTS, PAIRS, LOADS, HOPS = 8, 3, 1, 5
 DECODE_TOKENS = 48
 FEW_WORDS = 4
 SLOTS = 2
@@ -87,25 +88,29 @@ async def calibrate(work: Path) -> dict[int, Measured]:
     """Measurements by number of engines at work."""
     async with _network(work) as bench:
         subject, *others = bench.nodes
-        levels = {}
+        levels: dict[int, Measured] = {}
         hop_ms = await _hop_ms(bench)
-        for level in range(1, len(bench.nodes) + 1):
-            async with _busy(bench, others[: level - 1]) as background:
-                measured = await _measure(bench, subject, level)
-            levels[level] = Measured(
-                **{**measured, "hop_ms": hop_ms},
-                neighbour_prompt_tokens=[
-                    a.timings.prompt_tokens - a.timings.cached_tokens for a in background
-                ],
-                neighbour_output_tokens=[a.timings.output_tokens for a in background],
-            )
-            print(f"{level} engine(s) at work: {levels[level].speed}", file=sys.stderr)
+        for turn in range(TURNS):  # in turns, so that what else the machine does is shared by all levels
+            for level in range(1, len(bench.nodes) + 1):
+                seed = 7_000 + 10 * turn + level
+                async with _busy(bench, others[: level - 1], seed) as background:
+                    measured = await _measure(bench, subject, seed)
+                told = [answer.timings for answer in background]
+                more = replace(
+                    measured,
+                    hop_ms=hop_ms,
+                    neighbour_prompt_tokens=[each.prompt_tokens - each.cached_tokens for each in told],
+                    neighbour_output_tokens=[each.output_tokens for each in told],
+                )
+                levels[level] = levels[level].with_more(more) if level in levels else more
+    for level, measured in levels.items():
+        print(f"{level} engine(s) at work: {measured.speed}", file=sys.stderr)
     return levels
 
 
-async def _measure(bench: Bench, node: str, level: int) -> dict[str, object]:
+async def _measure(bench: Bench, node: str, seed: int) -> Measured:
     """Loads, prompts one at a time, and pairs of answers that run side by side."""
-    prompts = _arrivals(seed=7_000 + level)
+    prompts = _arrivals(seed)
     load_s = []
     for _ in range(LOADS):
         await bench.unload(node)
@@ -120,16 +125,18 @@ async def _measure(bench: Bench, node: str, level: int) -> dict[str, object]:
         alone.append(_step_ms([await bench.ask(node, next(prompts), DECODE_TOKENS)]))
         pair = await asyncio.gather(*(bench.ask(node, next(prompts), DECODE_TOKENS) for _ in range(SLOTS)))
         together.append(_step_ms(pair))
-    return {
-        "prefills": prefills,
-        "step_ms_alone": [ms for ms in alone if ms],
-        "step_ms_together": [ms for ms in together if ms],
-        "load_s": load_s,
-    }
+    return Measured(
+        prefills=prefills,
+        step_ms_alone=[ms for ms in alone if ms],
+        step_ms_together=[ms for ms in together if ms],
+        load_s=load_s,
+    )
 
 
 def _step_ms(answers: list[Answer]) -> float | None:
     """Mean time between tokens while all of `answers` decode: no prompt is computed meanwhile."""
+    if not all(answer.times_s for answer in answers):
+        return None
     begins_s = max(answer.times_s[0] for answer in answers)
     ends_s = min(answer.times_s[-1] for answer in answers)
     gaps_ms = []
@@ -153,17 +160,18 @@ async def _hop_ms(bench: Bench) -> float:
 
 
 @asynccontextmanager
-async def _busy(bench: Bench, nodes: list[str]) -> AsyncIterator[list[Answer]]:
+async def _busy(bench: Bench, nodes: list[str], seed: int) -> AsyncIterator[list[Answer]]:
     """Keep `nodes` busy with users as those of the demo; yields their answers as they come."""
     answers: list[Answer] = []
 
     async def user(node: str, number: int) -> None:
         settings = WorkloadSettings(rate_per_s=1.0, count=1_000_000, models=(DEMO_MODEL,))
-        for arrival in generate(settings, number):
+        for arrival in generate(settings, 100 * seed + number):  # prompts that nobody has asked before
             answer = await bench.ask(node, arrival, 96, system=False)
             answers.append(answer)
 
-    tasks = [asyncio.create_task(user(node, 1 + n)) for node in nodes for n in range(SLOTS)]
+    users = [node for node in nodes for _ in range(SLOTS)]
+    tasks = [asyncio.create_task(user(node, number)) for number, node in enumerate(users)]
     try:
         await asyncio.sleep(2.0 if tasks else 0.0)
         yield answers

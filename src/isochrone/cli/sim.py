@@ -30,7 +30,7 @@ from isochrone.sim.results import RunSummary, Slo, read_run, run_path, summarise
 from isochrone.sim.runner import Run
 from isochrone.sim.scenario.files import Scenario, load_scenario, shipped_scenarios
 from isochrone.sim.sweep import SweepPlan, fixed, left_to_do, plan_runs, run_all
-from isochrone.sim.tuning import judge, read_tuning, settings_of, tuning_runs, write_tuning
+from isochrone.sim.tuning import TRIES_MAX, judge, read_tuning, settings_of, tuning_runs, write_tuning
 
 Options = list[str] | None
 
@@ -56,6 +56,9 @@ def sim(
     tune: Annotated[
         Path | None, typer.Option(help="Tune the policies instead, on seeds of their own; record it here.")
     ] = None,
+    tries: Annotated[
+        int, typer.Option(min=1, help="When tuning: settings of each policy's grid at most.")
+    ] = TRIES_MAX,
     as_json: Annotated[bool, typer.Option("--json", help="The summaries as JSON.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List the shipped scenarios.")] = False,
 ) -> None:
@@ -72,7 +75,7 @@ def sim(
     folder = out or Path("isochrone-sim") / found.name
     jobs = jobs or os.cpu_count() or 1
     if tune is not None:
-        return _tune(console, found, names, Effort(seeds, jobs, folder), tune)
+        return _tune(console, found, names, Effort(seeds, jobs, folder, tries), tune)
     runs = plan_runs(SweepPlan(found, tuple(names), seeds, first_seed))
     _run_with_progress(console, runs, folder, jobs)
     summaries = _summaries(runs, folder, found)
@@ -141,6 +144,7 @@ class Effort:
     seeds: int
     jobs: int
     folder: Path
+    tries: int
 
 
 def _run_with_progress(console: Console, runs: Sequence[Run], folder: Path, jobs: int) -> None:
@@ -168,9 +172,9 @@ def _tune(console: Console, scenario: Scenario, names: Sequence[str], effort: Ef
         raise SettingError(
             f"{scenario.name}: a sweep can't be tuned at once; fix its keys with --set key=value"
         )
-    tried = sum(len(settings_of(name)) for name in plain)
+    tried = sum(len(settings_of(name, effort.tries)) for name in plain)
     console.print(f"{tried} settings of {len(plain)} policies, {effort.seeds} seeds each", highlight=False)
-    runs = tuning_runs(scenario, plain, effort.seeds)
+    runs = tuning_runs(scenario, plain, effort.seeds, effort.tries)
     _run_with_progress(console, runs, effort.folder, effort.jobs)
     found = judge(scenario, plain, runs, [run_path(effort.folder, run.meta) for run in runs])
     write_tuning(record, scenario, found, _command())

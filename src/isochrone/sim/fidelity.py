@@ -100,7 +100,7 @@ class NodeLine:
     """What one node did for one policy, live beside simulated; shares of requests, means in milliseconds.
 
     Attributes:
-        slower: live time on prompts over that of the scenario's speed for the same uncached tokens.
+        slower: live time on prompts over that of an engine alone, for the same uncached tokens.
     """
 
     live_share: float
@@ -137,8 +137,38 @@ class Line:
 # -- the session -------------------------------------------------------------------------------------
 
 
-def simulate(scenario: Scenario, series: Sequence[Sequence[Asked]], seed: int) -> list[list[Answered]]:
+class SharedMachine:
+    """Nodes that compute on one machine: how fast each is depends on how many have work.
+
+    Nothing of the simulator's; it listens to a world's nodes and sets their speeds. A node that loads a model
+    counts as one that computes.
+    """
+
+    def __init__(self, world: World, slowdowns: Sequence[float]) -> None:
+        self._world, self._slowdowns, self._busy = world, slowdowns, 0
+        world.yard.changed.append(self._look)
+
+    def _look(self, _node: int, now_s: float) -> None:
+        if self._count() != self._busy:
+            self._world.agenda.note(now_s, self._set, None)  # not at once: a node may be in mid-change
+
+    def _count(self) -> int:
+        return sum(not self._world.yard.is_idle(index) for index in range(len(self._world.yard.nodes)))
+
+    def _set(self, now_s: float, _subject: object) -> None:
+        busy = self._count()
+        if busy != self._busy:
+            self._busy = busy
+            for index in range(len(self._world.yard.nodes)):
+                self._world.yard.set_speed(index, 1.0 / self._slowdowns[busy], now_s)
+
+
+def simulate(
+    scenario: Scenario, series: Sequence[Sequence[Asked]], slowdowns: Sequence[float], seed: int
+) -> list[list[Answered]]:
     """The same session in the simulator: one world, series after series, each under its policy.
+
+    `slowdowns` says how many times slower all nodes are while so many of them have work.
 
     Before each series cold models are unloaded, as the demo does. What gateways believe and what engines have
     cached goes on from series to series, as it does live. Raises SettingError for a policy that listens
@@ -153,6 +183,7 @@ def simulate(scenario: Scenario, series: Sequence[Sequence[Asked]], seed: int) -
     jobs, begins_s = _jobs(scenario, series)
     run = Run(scenario, series[0][0].policy, seed)
     world = World(world_plan(run, build_nodes(scenario, seed)))
+    SharedMachine(world, slowdowns)
     for requests, begin_s in zip(series, begins_s, strict=True):
         world.agenda.note(begin_s - SETTLE_S / 4, _prepare, (world, scenario, requests[0].policy))
     for _ in world.run(iter(jobs)):

@@ -1,19 +1,18 @@
 """The demo network as a scenario of measured speeds.
 
-The engines of one small machine slow each other down, and the simulator knows nothing of that: a node's speed
-does not depend on what others do. So an engine is measured while one, two and three of them compute, and each
-node gets the speed for as many as compute beside it in the mean.
+The engines of one small machine slow each other down. So an engine is measured while one, two and three of
+them compute: the first gives the speeds of the scenario, the others how much slower all become.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
 
 import numpy as np
 from scipy.optimize import nnls
 
 from isochrone.sim.scenario.files import Scenario, build_nodes, changed, load_scenario
-from isochrone.sim.spec import HardwareSpec, SpeedSpec
+from isochrone.sim.spec import SpeedSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,18 @@ class Measured:
     neighbour_prompt_tokens: Sequence[int] = ()
     neighbour_output_tokens: Sequence[int] = ()
 
+    def with_more(self, other: "Measured") -> "Measured":
+        """Both measurements as one."""
+        return Measured(
+            prefills=[*self.prefills, *other.prefills],
+            step_ms_alone=[*self.step_ms_alone, *other.step_ms_alone],
+            step_ms_together=[*self.step_ms_together, *other.step_ms_together],
+            load_s=[*self.load_s, *other.load_s],
+            hop_ms=self.hop_ms,
+            neighbour_prompt_tokens=[*self.neighbour_prompt_tokens, *other.neighbour_prompt_tokens],
+            neighbour_output_tokens=[*self.neighbour_output_tokens, *other.neighbour_output_tokens],
+        )
+
     @property
     def speed(self) -> SpeedSpec:
         """The engine as the simulator takes it: straight lines, least squares, neither part negative."""
@@ -61,65 +72,45 @@ class Measured:
         )
 
 
-def busy_engines(
-    levels: Mapping[int, Measured], lengths: Sequence[tuple[int, int]], rate_per_s: float
-) -> dict[str, float]:
-    """How many engines compute at once, as each node sees it while it computes itself, in the mean.
+def slowdowns(
+    levels: Mapping[int, Measured], prompt_tokens: float, output_tokens: float
+) -> tuple[float, ...]:
+    """How many times longer a mean request takes while 0, 1, 2, ... engines compute, over while one does.
 
-    One engine always does, for users of its own. The requests' work, at the speeds of two engines at once, is
-    `rate_per_s` times their mean time on a slot; half of it is on each of the other two. No policy is
-    asked for this: it is a mean over what policies could do.
-
-    Args:
-        levels: what was measured, by number of engines at work.
-        lengths: of each request, tokens of its prompt and of its answer.
-        rate_per_s: requests a second.
+    Prompts, single answers and answers side by side slow down by different factors; a node of the simulator
+    has one. It is that of a request of mean length whose answer runs half alone and half beside another.
     """
-    speed = levels[2].speed
-    work_s = fmean(
-        (speed.prefill_base_ms + speed.prefill_ms_per_token * prompt + speed.tpot_ms * (output - 1)) / 1e3
-        for prompt, output in lengths
-    )
-    busy = min(2.0, rate_per_s * work_s)
-    return {"near-busy": min(3.0, 1.0 + busy), "near-cold": 2.0 + busy / 2, "far-ready": 2.0 + busy / 2}
+
+    def request_ms(speed: SpeedSpec) -> float:
+        step_ms = speed.tpot_ms + 0.5 * speed.tpot_ms_per_sequence
+        prompt_ms = speed.prefill_base_ms + speed.prefill_ms_per_token * prompt_tokens
+        return prompt_ms + step_ms * (output_tokens - 1)
+
+    alone_ms = request_ms(levels[1].speed)
+    return 1.0, *(request_ms(levels[level].speed) / alone_ms for level in sorted(levels))
 
 
-def speed_between(levels: Mapping[int, Measured], engines: float) -> SpeedSpec:
-    """The speed while so many engines compute: linear between what was measured."""
-    low = max(1, min(len(levels) - 1, int(engines)))
-    share = min(1.0, engines - low)
-    ours, theirs = asdict(levels[low].speed), asdict(levels[low + 1].speed)
-    return SpeedSpec(**{key: ours[key] + share * (theirs[key] - ours[key]) for key in ours})
-
-
-def measured_scenario(levels: Mapping[int, Measured], engines: Mapping[str, float]) -> Scenario:
-    """`laptop` with the measured speeds, each node's for as many engines as compute beside it."""
+def measured_scenario(levels: Mapping[int, Measured]) -> Scenario:
+    """`laptop` with the speeds of an engine that computes alone; loads as beside one other."""
     laptop = load_scenario("laptop")
     told = [each for level in levels.values() for each in level.neighbour_prompt_tokens]
     answers = [each for level in levels.values() for each in level.neighbour_output_tokens]
-    model = laptop.traffic.models[0]
     base = build_nodes(laptop, seed=1)[0].hardware
+    own = replace(
+        base,
+        prefix_block_tokens=1,
+        speeds={laptop.traffic.models[0]: replace(levels[1].speed, load_s=levels[2].speed.load_s)},
+    )
+    fields = asdict(own)
+    del fields["name"]
     changes: dict[str, object] = {
+        "hardware.measured": fields,
         "network.same_region_rtt_ms": levels[1].hop_ms,
         "bus.jitter": 0.0,
         "node.0.neighbour_prompt_tokens": round(median(told)) if told else 40,
         "node.0.neighbour_output_tokens": round(fmean(answers)) if answers else 96,
     }
-    for number, entry in enumerate(laptop.node):
-        speed = speed_between(levels, engines[entry.name])
-        own = HardwareSpec(
-            name="",
-            slots=base.slots,
-            queue_max=base.queue_max,
-            memory_bytes=base.memory_bytes,
-            chunk_tokens=base.chunk_tokens,
-            prefix_block_tokens=1,
-            speeds={model: speed},
-        )
-        fields = asdict(own)
-        del fields["name"]
-        changes[f"hardware.{entry.name}"] = fields
-        changes[f"node.{number}.hardware"] = entry.name
+    changes |= {f"node.{number}.hardware": "measured" for number in range(len(laptop.node))}
     return changed(laptop, changes)
 
 

@@ -20,8 +20,8 @@ from isochrone.sim.scenario.files import Scenario, digest
 FIRST_SEED = 1001
 """Seeds from here on are for tuning only."""
 
-SETTINGS_MAX = 32
-"""Settings tried for one policy; of a larger grid as many, evenly spread over it."""
+TRIES_MAX = 32
+"""Settings of one policy that are tried unless told otherwise: every policy's whole grid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +53,16 @@ class Tuned:
         return self.trials[0].policy
 
 
-def settings_of(name: str) -> list[str]:
-    """The settings to try: the default first, then the policy's grid. Raises KeyError for an unknown name."""
+def settings_of(name: str, most: int = TRIES_MAX) -> list[str]:
+    """The default, then the policy's grid; of a grid larger than `most`, so many evenly spread over it.
+
+    Raises KeyError for an unknown name.
+    """
     policy = find_policy(name)
     grid = policy.grid or {}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    step = max(1, math.ceil(len(points) / SETTINGS_MAX))
-    written = (_text(name, point) for point in points[::step] if point)
+    kept = [points[number * len(points) // most] for number in range(most)] if len(points) > most else points
+    written = (_text(name, point) for point in kept if point)
     return list(dict.fromkeys((name, *written)))
 
 
@@ -67,13 +70,13 @@ def _text(name: str, point: Mapping[str, float]) -> str:
     return f"{name}:" + ",".join(f"{key}={value:g}" for key, value in point.items())
 
 
-def tuning_runs(scenario: Scenario, names: Iterable[str], seeds: int) -> list[Run]:
-    """Every run that tuning these policies takes."""
+def tuning_runs(scenario: Scenario, names: Iterable[str], seeds: int, most: int = TRIES_MAX) -> list[Run]:
+    """Every run that tuning these policies takes, at most `most` settings of the grid each."""
     return [
         Run(scenario, policy, FIRST_SEED + number)
         for number in range(seeds)
         for name in names
-        for policy in settings_of(name)
+        for policy in settings_of(name, most)
     ]
 
 
@@ -86,7 +89,8 @@ def judge(
         costs.setdefault(run.policy, []).append(_cost_ms(path, scenario))
     found = []
     for name in names:
-        trials = [Trial(p, sum(costs[p]) / len(costs[p]), len(costs[p])) for p in settings_of(name)]
+        tried = [policy for policy in costs if find_policy(policy).name == name]
+        trials = [Trial(p, sum(costs[p]) / len(costs[p]), len(costs[p])) for p in tried]
         found.append(Tuned(name, tuple(sorted(trials, key=lambda trial: trial.cost_ms))))
     return found
 
