@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import isochrone.model as nouns
 from isochrone.model import Candidate, Decision, Estimate, PromptBlocks
 
-NOUNS = [noun for noun in vars(nouns).values() if dataclasses.is_dataclass(noun)]
+NOUNS = [n for n in vars(nouns).values() if isinstance(n, type) and dataclasses.is_dataclass(n)]
 
 
 def an_estimate(**terms) -> Estimate:

@@ -344,7 +344,7 @@ def _busiest_over_mean(table: pa.Table, meta: RunMeta) -> float:
 
 
 def _identity(meta: RunMeta) -> str:
-    return _json([meta.scenario, meta.cell, meta.policy, meta.seed, meta.digest])
+    return _json([meta.scenario, meta.cell, meta.policy, meta.seed, meta.digest, meta.version])
 
 
 def _json(value: object) -> str:

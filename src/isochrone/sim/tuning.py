@@ -56,9 +56,10 @@ class Tuned:
 def settings_of(name: str, most: int = TRIES_MAX) -> list[str]:
     """The default, then the policy's grid; of a grid larger than `most`, so many evenly spread over it.
 
-    Raises KeyError for an unknown name.
+    Parameters in `name` are left out: a policy is tuned as a whole. Raises KeyError for an unknown name.
     """
     policy = find_policy(name)
+    name = policy.name
     grid = policy.grid or {}
     points = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     kept = [points[number * len(points) // most] for number in range(most)] if len(points) > most else points

@@ -39,7 +39,6 @@ class Flight:
     sent_s: float = 0.0
     head_s: float | None = None
     decision: Decision | None = None
-    first_decision: Decision | None = None
     failed: list[str] = field(default_factory=list)
     failed_by_engine: list[str] = field(default_factory=list)
     age_s: float = 0.0

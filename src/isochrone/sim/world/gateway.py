@@ -142,7 +142,6 @@ class SimGateway:
         self._outside.look(self.index, now_s)
         view = self.fleet.view(flight.request.model, now_s)
         decision = self._decide(view, flight, now_s)
-        flight.first_decision = decision
         candidate = decision.chosen
         left_ms = (flight.deadline_s - now_s) * 1e3
         if candidate is None or min(c.estimate.ttft_ms for c in decision.candidates) > left_ms:

@@ -293,7 +293,10 @@ class World:
             self.agenda.note(now_s + back_s, self.gateways[gateway].probed, answer)
 
     def _announce(self, node: int, now_s: float) -> None:
-        gateway = self._luck.randrange(len(self.gateways))
+        listening = [gateway.index for gateway in self.gateways if gateway.alive]
+        if not listening:
+            return
+        gateway = listening[self._luck.randrange(len(listening))]
         if not self.network.cut[gateway, node]:
             self.announcements += 1
             back_s = self.network.back(gateway, node)
