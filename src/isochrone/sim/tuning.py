@@ -20,6 +20,9 @@ from isochrone.sim.scenario.files import Scenario, digest
 FIRST_SEED = 1001
 """Seeds from here on are for tuning only."""
 
+UNANSWERED_S_MAX = 3600.0
+"""What a request without an answer costs, where clients would wait for longer than that."""
+
 TRIES_MAX = 32
 """Settings of one policy that are tried unless told otherwise: every policy's whole grid."""
 
@@ -31,7 +34,8 @@ class Trial:
     Attributes:
         policy: with its parameters, as `find_policy` takes it.
         cost_ms: mean over all counted requests of the time to first token, or to the last where clients do
-            not read along; one without an answer costs the deadline.
+            not read along; one without an answer costs the deadline,
+            an hour at most.
         seeds: over how many seeds.
     """
 
@@ -100,7 +104,7 @@ def _cost_ms(path: Path, scenario: Scenario) -> float:
     _, table = read_run(path)
     counted, answered = truths(table, "counted"), ended_as(table, "answered")
     cost_ms = numbers(table, "ttft_ms" if scenario.traffic.stream else "total_ms").copy()
-    cost_ms[~answered] = scenario.gateways.timeout_s * 1e3
+    cost_ms[~answered] = min(scenario.gateways.timeout_s, UNANSWERED_S_MAX) * 1e3
     return float(cost_ms[counted].mean()) if counted.any() else math.inf
 
 
