@@ -30,7 +30,9 @@ def main() -> None:
     except RuntimeError as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
-        os._exit(1)  # not sys.exit: the thread that watches stdin would hold it up
+        # C's exit lets llama.cpp's own thread write out what it has to say first, which os._exit does not;
+        # sys.exit would be held up by the thread that watches stdin.
+        ctypes.CDLL(None).exit(1)
     answers.write(json.dumps({"url": server.listening_address}) + "\n")
     answers.flush()
     threading.Event().wait()
