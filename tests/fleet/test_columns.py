@@ -207,7 +207,7 @@ def test_answers_leave_the_pool_the_worst_and_the_oldest_in_turn():
     assert [answer.node for answer in pool.answers] == [2]
 
 
-@pytest.mark.parametrize(("nodes", "kept"), [(10, 6), (24, 15), (25, 16), (1000, 16)])
+@pytest.mark.parametrize(("nodes", "kept"), [(1, 1), (2, 2), (3, 2), (10, 6), (24, 15), (25, 16), (1000, 16)])
 def test_a_small_fleet_has_a_small_pool(nodes, kept):
     """Sixteen answers want more than 24 nodes: else the reuse budget has no end."""
     assert ProbePool(ProbeSettings(per_request=3.0)).pool_max(nodes) == kept
@@ -242,3 +242,42 @@ def test_a_batch_folded_in_late_does_not_undo_what_came_in_after_it():
         fleet.step(batch, 5.2)
         node = fleet.view(MODEL, 5.2).nodes[0]
         assert (node.running, node.age_s) == (running, pytest.approx(5.2 - max(5.0, heard_at_s)))
+
+
+def test_columns_and_views_agree_after_the_round_trip_changed():
+    """What a report can't know of depends on how far its node is."""
+    fleet = joined("a", rtt_ms=200.0)
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    fleet.step(LoadReported("a", Load(1, running=1, wait_s=1.0, backlog_s=1.0)), 1.1)
+    for _ in range(20):
+        fleet.step(RttMeasured("a", 1.0), 1.1)
+    view = fleet.view(MODEL, 1.1)
+    assert view.nodes[0].own_unseen == 0
+    assert view.nodes.columns.wait_s[0] == pytest.approx(view.nodes[0].wait_s)
+
+
+def test_names_of_models_that_nobody_lists_any_more_leave_nothing():
+    fleet = joined("known")
+    for seq in range(2, 30):
+        models = tuple(replace(READY, name=f"m{seq}-{number}") for number in range(20))
+        fleet.step(PulseReceived(a_pulse("stranger", seq=seq, models=models)), 1.0)
+    assert len(fleet._lore) <= 21
+    assert fleet.models() == (MODEL,)
+
+
+def test_a_view_without_some_nodes_does_not_look_at_the_others():
+    fleet = joined(*NODES)
+    view = fleet.view(MODEL, 1.0)
+    assert [view.nodes.index_of(name) for name in (*NODES, "stranger")] == [0, 1, 2, 3, None]
+    assert view.without(frozenset(("b", "stranger"))).left_out == {1}
+
+
+def test_a_forgotten_nodes_probe_answer_is_not_its_successors():
+    settings = FleetSettings(probing=ProbeSettings(per_request=3.0, age_max_s=1e9))
+    fleet = joined("a", "b", "c", settings=settings)
+    fleet.step(ProbeAnswered("a", MODEL, Load(4), rtt_ms=7.0), 1.0)
+    fleet.step(RttMeasured("b", 5.0), 500.0)
+    fleet.step(Tick(), 500.0)
+    fleet.step(PulseReceived(a_pulse("new")), 501.0)
+    fleet.step(a_card("new"), 501.0)
+    assert not fleet.view(MODEL, 501.0).probes

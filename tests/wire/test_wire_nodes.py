@@ -269,3 +269,10 @@ def test_an_older_or_newer_peer_may_know_fewer_or_more_fields():
 def test_a_full_page_of_models_fits():
     pulse = replace(A_PULSE, models=tuple(ModelPulse(f"model-{at}", ModelState.READY) for at in range(300)))
     assert wire.decode_pulse(wire.encode_pulse(pulse)) == pulse
+
+
+@pytest.mark.parametrize("field", ["epoch", "seq"])
+@pytest.mark.parametrize("value", [-1, 2**63])
+def test_the_order_of_pulses_is_told_in_numbers_that_columns_can_hold(field, value):
+    with pytest.raises(WireError, match=field):
+        wire.decode_pulse(wire.encode_pulse(replace(Pulse("a", 1, 1, "", Load(1)), **{field: value})))

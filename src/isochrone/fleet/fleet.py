@@ -52,6 +52,7 @@ class Fleet:
             settings=self._settings,
             table=self._table,
             node=self._node_at,
+            row_of=self.row_of,
             owners=lore.owners,
             model=model,
             listing=lore.table,
@@ -209,10 +210,11 @@ class Fleet:
         if node.known:
             self._table.known[node.row] = True
             for model, speed in node.speeds.items():
-                listing = self._lore_of(model).table
-                if listing.row_of(node.row) is None:
-                    listing.list_node(node.row)
-                    speed.write(listing)
+                lore = self._lore_of(model)
+                if lore.table.row_of(node.row) is None:
+                    speed.owners = lore.owners
+                    lore.table.list_node(node.row)
+                    speed.write(lore.table)
         return node.known
 
     def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
@@ -235,6 +237,7 @@ class Fleet:
         self._table.ejected_until_s[node.row] = 0.0
 
     def _hear_models(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
+        """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
         while len(self._ever_listed) > self._settings.models_max:
             del self._ever_listed[next(iter(self._ever_listed))]
         if node.speeds and not (
@@ -255,8 +258,11 @@ class Fleet:
 
     def _unlist(self, node: NodeBelief, model: str) -> None:
         node.speeds.pop(model).forget_prefix()
-        lore = self._lore[model]
+        lore = self._lore_of(model)
         lore.table.drop_node(node.row)
+        lore.probes.forget(node.row)
+        if not lore.table.rows and not lore.turn:
+            del self._lore[model]  # nobody lists it, and we never sent anything to it
 
     def _card(self, event: ev.CardReceived) -> tuple[Effect, ...]:
         node = self._nodes.get(event.card.node)
@@ -276,7 +282,7 @@ class Fleet:
     def _probe(self, node: NodeBelief, event: ev.ProbeAnswered, now_s: float) -> None:
         if event.model not in node.speeds:
             return
-        load, lore = event.load, self._lore[event.model]
+        load, lore = event.load, self._lore_of(event.model)
         wait_ms = 1e3 * (load.wait_s if load.running + load.queued >= load.slots else 0.0)
         view = node.speeds[event.model].view(min(load.slots, load.running + 1), now_s)
         latency_ms = event.rtt_ms + wait_ms + (view.service_ms or view.prefill_base_ms)
@@ -316,7 +322,7 @@ class Fleet:
             case OutcomeKind.REFUSED:
                 if (speed := node.speeds.get(event.request.model)) is not None:
                     speed.refused_until_s = now_s + self._settings.refused_s
-                    speed.write(self._lore[event.request.model].table)
+                    speed.write(self._lore_of(event.request.model).table)
             case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
                 return self._blame(node, outcome.detail or outcome.kind.value, now_s)
         return ()

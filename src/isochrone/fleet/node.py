@@ -159,6 +159,7 @@ class NodeBelief:
         """Take the region table's word until the first measurement."""
         if self._rtt is None:
             self._table.rtt_ms[self.row] = rtt_ms
+            self._recount()
 
     def measure_rtt(self, sample_ms: float, now_s: float) -> None:
         """Take one probe in: the node is alive, and this far."""
@@ -167,6 +168,12 @@ class NodeBelief:
         self._rtt.add(sample_ms)
         self._table.rtt_ms[self.row] = self._rtt.value_ms
         self._table.heard_at_s[self.row] = now_s
+        self._recount()
+
+    def _recount(self) -> None:
+        """What a report can't know of depends on how far the node is."""
+        if self._ledger is not None and self._ledger.open:
+            self.count_unseen()
 
     # -- our own work --------------------------------------------------------------------------------
 

@@ -12,6 +12,9 @@ from math import ceil, inf
 
 from isochrone.model import ProbeSettings
 
+_KEPT_MIN = 2
+"""Answers kept at least, where there are so many nodes: with one there is nothing to compare."""
+
 _SEEN_MAX = 128
 """Answers over which quantiles of requests in flight are taken."""
 
@@ -53,7 +56,11 @@ class ProbePool:
         if settings.per_request <= settings.removals_per_request:
             return settings.pool_max
         most = nodes * (1.0 - settings.removals_per_request / settings.per_request)
-        return max(1, min(settings.pool_max, ceil(most) - 1))
+        return max(min(nodes, _KEPT_MIN), min(settings.pool_max, ceil(most) - 1))
+
+    def forget(self, node: int) -> None:
+        """The node's row may be another's soon."""
+        self.answers = [answer for answer in self.answers if answer.node != node]
 
     def fresh(self, now_s: float) -> Sequence[Answer]:
         """What may be used now."""

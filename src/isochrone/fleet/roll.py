@@ -23,6 +23,7 @@ class Beliefs:
         settings: bounds and time constants.
         table: numbers of all nodes.
         node: the belief at a row of `table`.
+        row_of: the row of a node by its name.
         owners: who holds which prompt block of this model.
         model: the model's name.
         listing: numbers of the model on each node that lists it.
@@ -33,6 +34,7 @@ class Beliefs:
     settings: FleetSettings
     table: NodeTable
     node: Callable[[int], NodeBelief]
+    row_of: Callable[[str], int | None]
     owners: Owners
     model: str
     listing: ModelTable
@@ -63,6 +65,11 @@ class FleetRoll(Roll):
     def columns(self) -> Columns:
         """All nodes at once."""
         return FleetColumns(self._beliefs)
+
+    def index_of(self, name: str) -> int | None:
+        """Where the node of that name is, None when it does not list the model."""
+        row = self._beliefs.row_of(name)
+        return None if row is None else self._beliefs.listing.row_of(row)
 
     def available(self, index: int) -> bool:
         """Whether the node at `index` may be chosen."""

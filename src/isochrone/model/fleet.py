@@ -120,6 +120,10 @@ class Roll:
         """All nodes at once."""
         return ListedColumns(self._model, self._nodes)
 
+    def index_of(self, name: str) -> int | None:
+        """Where the node of that name is, None when it does not list the model."""
+        return next((index for index, node in enumerate(self._nodes) if node.node == name), None)
+
     def available(self, index: int) -> bool:
         """Whether the node at `index` may be chosen; `columns.available[index]` without the other nodes."""
         return self._nodes[index].unavailable is None
@@ -179,5 +183,5 @@ class FleetView:
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same view with these nodes left out of the choice."""
-        tried = {index for index in range(len(self.nodes)) if self.nodes[index].node in names}
-        return replace(self, left_out=self.left_out | tried)
+        found = (self.nodes.index_of(name) for name in names)
+        return replace(self, left_out=self.left_out | {index for index in found if index is not None})

@@ -15,6 +15,7 @@ from isochrone.wire.errors import WireError
 CARD_BYTES_MAX = 256 * 1024
 PULSE_BYTES_MAX = 256 * 1024
 IDLE_BYTES_MAX = 128
+_ORDER_MAX = 2**62
 MODELS_MAX = 1024
 TEXT_MAX = 256
 COUNT_MAX = 1_000_000
@@ -103,6 +104,9 @@ def decode_pulse(data: bytes) -> Pulse:
     pulse = _decode(_pulses, data, PULSE_BYTES_MAX, "pulse")
     check_node_name(pulse.node)
     _check_load(pulse.load, pulse.node)
+    _check_bounds(
+        pulse.node, (_Bound("epoch", pulse.epoch, _ORDER_MAX), _Bound("seq", pulse.seq, _ORDER_MAX))
+    )
     if len(pulse.models) > MODELS_MAX:
         raise WireError(f"pulse of {pulse.node}: {len(pulse.models)} models, the most is {MODELS_MAX}")
     for model in pulse.models:

@@ -135,7 +135,7 @@ class BusSettings:
         late: share of pulses that is delayed.
         late_s: mean of that delay, exponential.
         jitter: relative jitter of one-way delays.
-        tick_s: deliveries wait for the next multiple of this; staleness is only ever overstated.
+        tick_s: deliveries wait for the next multiple of this; `pulse_s` is rounded to whole ticks.
         in_step: all nodes speak at one instant, instead of each at its own phase; the bulletin board of
             queueing theory, and worse than a network.
         load_in_responses: answers carry the node's load.

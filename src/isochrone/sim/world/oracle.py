@@ -7,7 +7,7 @@ with nothing estimated: true waits, lengths, loads and caches, work still on the
 import numpy as np
 
 from isochrone.fleet.owners import Owners
-from isochrone.model import Candidate, Decision, Estimate, FleetView, Floats
+from isochrone.model import Candidate, Decision, Estimate, FleetView, Floats, ModelState
 from isochrone.routing.estimate import DEFAULT_WEIGHTS
 from isochrone.sim.spec import Job
 from isochrone.sim.world.flight import Flight
@@ -47,7 +47,8 @@ class Oracle:
                 ready_at_s = self._ready_at_s.get(pulse.name)
                 if ready_at_s is None:
                     ready_at_s = self._ready_at_s[pulse.name] = np.full(len(self._yard.nodes), np.inf)
-                ready_at_s[node] = now_s + pulse.ready_in_s
+                loading = pulse.state is ModelState.LOADING
+                ready_at_s[node] = now_s + pulse.ready_in_s if loading else -pulse.ready_in_s
 
     def sent(self, flight: Flight, node: int) -> None:
         """A request of known size is on its way there."""
@@ -70,7 +71,8 @@ class Oracle:
         job, rtt_ms = flight.job, self._rtt_ms[flight.gateway]
         base_ms, ms_per_token, tpot_ms = self._speeds_of(job.model)
         wait_s = np.maximum(0.0, self._free_at_s - now_s) + np.maximum(0.0, self._on_the_wire_s)
-        cold_s = np.maximum(0.0, self._ready_at_s.get(job.model, np.inf) - np.float64(now_s))
+        ready_at_s = self._ready_at_s.get(job.model, np.full(len(wait_s), np.inf))
+        cold_s = np.where(ready_at_s < 0.0, -ready_at_s, np.maximum(0.0, ready_at_s - now_s))
         cached = self._cached_tokens(job)
         prefill_ms = (base_ms + ms_per_token * (job.prompt_tokens - cached)) / self._yard.speed
         decode_ms = (job.output_tokens - 1) * tpot_ms / self._yard.speed
