@@ -51,6 +51,10 @@ def test_a_comparison_leaves_runs_figures_and_a_page(tmp_path: Path) -> None:
     assert {summary["meta"]["policy"] for summary in summaries} == {"soonest", "p2c:d=3"}
     page = (tmp_path / "report.html").read_text()
     assert "Ten nodes" in page
+    pictures = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert pictures[0] == "01-time-to-first-token-all-seeds-together.png"
+    assert all((tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+    assert len(pictures) == page.count("data:image/png")
     assert "://" not in page.replace("http://www.w3.org", "")
 
 

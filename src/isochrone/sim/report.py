@@ -19,6 +19,7 @@ import numpy as np
 
 from isochrone.ports import SettingError
 from isochrone.sim import pictures
+from isochrone.sim.album import save_pictures
 from isochrone.sim.comparison import (
     B0,
     B3,
@@ -136,7 +137,7 @@ _COLUMNS = (
 
 
 def write_report(folder: Path, words: ReportWords) -> Path:
-    """Make `report.html` and `summary.json` of all runs in `folder`; returns the page's path.
+    """Make `report.html`, `pictures/` and `summary.json` of all runs in `folder`; returns the page's path.
 
     Raises:
         SettingError: there are no runs, or some are damaged or do not belong together.
@@ -155,6 +156,7 @@ def write_report(folder: Path, words: ReportWords) -> Path:
     try:
         scratch.write_text(page, "utf-8")
         scratch.replace(path)
+        save_pictures(page, folder)
     except OSError as error:
         raise SettingError(f"cannot write {path}: {error}") from error
     finally:
