@@ -38,8 +38,12 @@ class Rogue:
     asked: list[bytes] = field(default_factory=list)
     card: NodeCard = A_CARD
     epoch: int = field(default_factory=lambda: int(time.time() * 1e3))
+    talks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talk = asyncio.current_task()
+        assert talk is not None
+        self.talks.add(talk)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -52,10 +56,17 @@ class Rogue:
                     await asyncio.sleep(0.3)  # a slow sender, not a synchronisation
                     writer.write(self.afterthought)
                 return
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             return
         finally:
             writer.close()
+
+    async def hang_up(self) -> None:
+        """End every talk, so that no connection is left to be found unclosed."""
+        for talk in self.talks:
+            talk.cancel()
+        await asyncio.gather(*self.talks, return_exceptions=True)
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
 
     def pulse(self, seq: int) -> Pulse:
         ready = ModelPulse(
@@ -85,6 +96,7 @@ async def rogue_in(cluster: Cluster, **card: object) -> AsyncIterator[Rogue]:
     finally:
         life.cancel()
         server.close()
+        await rogue.hang_up()
         await bus.delete("rogue")
         await bus.close()
 
