@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass
 
-from isochrone.model import Estimate, Floats, Indices, Load, NodeCard, Outcome, Pulse, Request
+from isochrone.model import (
+    Estimate,
+    Floats,
+    GatewayPulse,
+    Indices,
+    Load,
+    NodeCard,
+    Outcome,
+    Plan,
+    Pulse,
+    Request,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +34,7 @@ class LoadsReceived:
         rows: which nodes, as `Fleet.row_of` told; no node twice.
         seq: of each pulse.
         heard_at_s: when each came in; a batch may be folded in a little later than that.
-        slots, running, queued, wait_s, backlog_s, inflow, kv_used: as in `Load`.
+        slots, running, queued, wait_s, backlog_s, inflow, kv_used, prefill_s: as in `Load`.
     """
 
     rows: Indices
@@ -36,6 +47,7 @@ class LoadsReceived:
     backlog_s: Floats
     inflow: Floats
     kv_used: Floats
+    prefill_s: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +101,10 @@ class RttMeasured:
 
 @dataclass(frozen=True, slots=True)
 class IdleAnnounced:
-    """A node that became idle told one gateway, drawn by lot: this one (Join-Idle-Queue)."""
+    """A node that became idle told one gateway, drawn by lot: this one (Join-Idle-Queue).
+
+    That is fresh news of its load too: nothing is at work there.
+    """
 
     node: str
 
@@ -112,6 +127,21 @@ class ProbeAnswered:
 
 
 @dataclass(frozen=True, slots=True)
+class GatewayHeard:
+    """Another gateway told its traffic."""
+
+    pulse: GatewayPulse
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A new plan for a model, made from the view of just now."""
+
+    model: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
 class BusChanged:
     """The message bus was lost or came back."""
 
@@ -126,4 +156,5 @@ class Tick:
 NodeEvent = LoadReported | RttMeasured | Blamed | IdleAnnounced | ProbeAnswered
 """What is news only of a node that is known."""
 
-Event = PulseReceived | LoadsReceived | CardReceived | Dispatched | Finished | BusChanged | Tick | NodeEvent
+NewsOfNodes = PulseReceived | LoadsReceived | CardReceived | NodeEvent
+Event = NewsOfNodes | Dispatched | Finished | GatewayHeard | Planned | BusChanged | Tick

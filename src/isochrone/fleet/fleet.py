@@ -7,6 +7,7 @@ import numpy as np
 from isochrone.fleet import effects as eff
 from isochrone.fleet import events as ev
 from isochrone.fleet.effects import Effect
+from isochrone.fleet.gateways import Gateways
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.model_lore import ModelLore, plausible
 from isochrone.fleet.node import NodeBelief
@@ -15,12 +16,13 @@ from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
-from isochrone.model import FleetView, ModelPulse, NodeCard, OutcomeKind, Pulse
+from isochrone.model import FleetView, GatewayPulse, Load, ModelFlow, ModelPulse, NodeCard, OutcomeKind, Pulse
 
 RttPrior = Callable[[str], float | None]
 """Round trip in milliseconds from this gateway to a region, or None when the table does not know it."""
 
 _UNKNOWN_RTT_MS = 50.0
+_FLOW_MIN = 1e-6
 
 
 class Fleet:
@@ -39,6 +41,7 @@ class Fleet:
         self._flights: dict[str, Flight] = {}
         self._idle: dict[int, None] = {}
         self._ever_listed: dict[str, None] = {}
+        self._gateways = Gateways(settings.gateways_max, settings.silent_s)
         self._bus_up = True
 
     # -- what others read ----------------------------------------------------------------------------
@@ -73,7 +76,23 @@ class Fleet:
             idle=Idle(self._idle, lore.table),
             probes=usable_probes(lore, now_s),
             probed_in_flight=lore.probes.seen,
+            prompt_bytes_mean=lore.tokens.mean_x,
+            own_work_per_s=lore.flow.at(now_s),
+            others_work_per_s=self._gateways.work_per_s(model),
+            plan=lore.plan,
         )
+
+    def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
+        """Our own traffic, for the other gateways: each model that we lately sent requests for."""
+        return tuple(
+            ModelFlow(model, lore.requests.at(now_s), lore.flow.at(now_s))
+            for model, lore in self._lore.items()
+            if lore.flow.at(now_s) > _FLOW_MIN
+        )
+
+    def gateways(self) -> tuple[GatewayPulse, ...]:
+        """What the other gateways lately told."""
+        return self._gateways.pulses()
 
     def beliefs(self) -> Iterator[NodeBelief]:
         """Every known node, in order of name; to look at, not to change."""
@@ -127,6 +146,10 @@ class Fleet:
                 self._dispatch(event, now_s)
             case ev.Finished():
                 return self._finish(event, now_s)
+            case ev.Planned():
+                self._planned(event, now_s)
+            case ev.GatewayHeard(pulse):
+                self._gateways.hear(pulse, now_s)
             case ev.BusChanged(connected):
                 self._bus(connected=connected, now_s=now_s)
             case ev.Tick():
@@ -156,7 +179,7 @@ class Fleet:
             case ev.Blamed():
                 return self._blame(node, event.why, now_s)
             case ev.IdleAnnounced():
-                self._announce_idle(node)
+                self._announce_idle(node, now_s)
             case ev.ProbeAnswered():
                 self._probe(node, event, now_s)
         return ()
@@ -215,6 +238,7 @@ class Fleet:
                     speed.owners = lore.owners
                     lore.table.list_node(node.row)
                     speed.write(lore.table)
+                    lore.plan = None
         return node.known
 
     def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
@@ -259,7 +283,12 @@ class Fleet:
     def _unlist(self, node: NodeBelief, model: str) -> None:
         node.speeds.pop(model).forget_prefix()
         lore = self._lore_of(model)
-        lore.table.drop_node(node.row)
+        row, listing = lore.table.row_of(node.row), lore.table
+        if row is not None:
+            here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
+            self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
+        listing.drop_node(node.row)
+        lore.plan = None
         lore.probes.forget(node.row)
         if not lore.table.rows and not lore.turn:
             del self._lore[model]  # nobody lists it, and we never sent anything to it
@@ -274,8 +303,11 @@ class Fleet:
         node.expect_rtt(_UNKNOWN_RTT_MS if prior_ms is None else prior_ms)
         return (eff.NodeJoined(node.name),) if self._now_known(node) and not known_before else ()
 
-    def _announce_idle(self, node: NodeBelief) -> None:
-        self._idle.setdefault(node.row)
+    def _announce_idle(self, node: NodeBelief, now_s: float) -> None:
+        load = node.load
+        node.hear_load(Load(load.slots, inflow=load.inflow), now_s)
+        self._idle.pop(node.row, None)
+        self._idle[node.row] = None
         while len(self._idle) > self._settings.idle_max:
             del self._idle[next(iter(self._idle))]
 
@@ -296,14 +328,29 @@ class Fleet:
         node = self._nodes.get(event.node)
         if node is None:
             return
-        self._flights[event.request.id] = Flight(event.node, event.estimate)
-        node.reserve(event.request.id, event.estimate.service_s, now_s)
+        speed = node.speeds.get(event.request.model)
+        sent = None if speed is None else speed.sent(event.request)
+        self._flights[event.request.id] = Flight(event.node, event.estimate, sent)
+        node.reserve(event.request.id, event.estimate, now_s)
+        lore.flow.add(event.estimate.service_s, now_s)
+        lore.requests.add(1.0, now_s)
         self._idle.pop(node.row, None)
         if lore.probes.answers:
             lore.probes.used(node.row, lore.table.rows)
-        speed = node.speeds.get(event.request.model)
         if speed is not None and speed.expect_load(now_s):
             speed.write(lore.table)
+
+    def _planned(self, event: ev.Planned, now_s: float) -> None:
+        """Expect of everybody else what the plan expects; nothing, when nodes came or went meanwhile."""
+        lore, plan = self._lore_of(event.model), event.plan
+        listing, table = lore.table, self._table
+        if len(plan.edges) != listing.rows:
+            return
+        where, rows = listing.where, listing.rows
+        table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
+        table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
+        listing.others_flow[:rows] = plan.others_flow
+        lore.plan = plan
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
         outcome = event.outcome
@@ -315,12 +362,15 @@ class Fleet:
         if node is None:
             return ()
         node.release(outcome.request_id)
+        speed = node.speeds.get(event.request.model)
+        if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
+            speed.failed(event.request)
         match outcome.kind:
             case OutcomeKind.ANSWERED if outcome.status == 200:  # an error answered fast is no speed
                 node.recover()
                 self._learn(node, flight, event, now_s)
             case OutcomeKind.REFUSED:
-                if (speed := node.speeds.get(event.request.model)) is not None:
+                if speed is not None:
                     speed.refused_until_s = now_s + self._settings.refused_s
                     speed.write(self._lore_of(event.request.model).table)
             case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
@@ -329,11 +379,13 @@ class Fleet:
 
     def _learn(self, node: NodeBelief, flight: Flight, event: ev.Finished, now_s: float) -> None:
         request, outcome = event.request, event.outcome
+        lore, speed = self._lore_of(request.model), node.speeds.get(request.model)
         if outcome.timings is not None and not plausible(request, outcome.timings):
+            if speed is not None:
+                speed.failed(request)
             return
-        lore = self._lore_of(request.model)
-        if (speed := node.speeds.get(request.model)) is not None:
-            speed.learn(request, flight.estimate, outcome, now_s)
+        if speed is not None:
+            speed.learn(request, flight, outcome, now_s)
             speed.write(lore.table)
         if outcome.timings is not None:
             lore.learn(request, outcome.timings)
@@ -347,19 +399,8 @@ class Fleet:
     # -- health --------------------------------------------------------------------------------------
 
     def _blame(self, node: NodeBelief, why: str, now_s: float) -> tuple[Effect, ...]:
-        """Count a failure; those of requests sent before an ejection do not prolong it."""
-        health, settings = node.health, self._settings
-        if now_s < self._table.ejected_until_s[node.row]:
-            return ()
-        health.failures += 1
-        health.why = why
-        if health.failures < settings.failures_to_eject:
-            return ()
-        eject_s = min(settings.eject_s * 2**health.ejections, settings.eject_s_max)
-        health.ejections = min(health.ejections + 1, 30)
-        health.failures = settings.failures_to_eject - 1
-        self._table.ejected_until_s[node.row] = now_s + eject_s
-        return (eff.NodeEjected(node.name, eject_s, why),)
+        eject_s = node.blame(why, now_s)
+        return () if eject_s is None else (eff.NodeEjected(node.name, eject_s, why),)
 
     def _bus(self, *, connected: bool, now_s: float) -> None:
         """When the bus returns, every node gets its full time to be heard again."""
@@ -371,6 +412,7 @@ class Fleet:
     def _tick(self, now_s: float) -> tuple[Effect, ...]:
         if not self._bus_up:
             return ()
+        self._gateways.forget_silent(now_s)
         effects: list[Effect] = []
         table, rows, settings = self._table, self._table.rows, self._settings
         age_s = now_s - table.heard_at_s[:rows]

@@ -122,6 +122,11 @@ class Line:
             return 0.0, mean_y / mean_x if mean_x > 0.0 else slope
         return base, slope
 
+    @property
+    def mean_x(self) -> float:
+        """Where samples lately lay; 0 before the first."""
+        return self.x / self.weight if self.count else 0.0
+
     def at(self, x: float) -> float:
         """The line's value at `x`."""
         base, slope = self.fit()

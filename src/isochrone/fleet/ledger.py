@@ -8,16 +8,17 @@ pods in the Kubernetes scheduler are the same idea).
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
-from isochrone.fleet.wait import Unseen
+from isochrone.fleet.prefix import Sent
 from isochrone.model import Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A dispatched request: where it went and what was predicted."""
+    """A dispatched request: where it went, what was predicted, and what cache it was to find."""
 
     node: str
     estimate: Estimate
+    sent: Sent | None = None
 
 
 @dataclass(slots=True)
@@ -27,10 +28,12 @@ class Reservation:
     Attributes:
         at_s: when it was dispatched.
         service_s: how long it will hold a slot, as estimated.
+        prefill_s: of that, until its first token.
     """
 
     at_s: float
     service_s: float
+    prefill_s: float
 
 
 @dataclass(slots=True)
@@ -40,19 +43,15 @@ class Ledger:
     flow: Flow
     open: dict[str, Reservation] = field(default_factory=dict)
 
-    def reserve(self, request_id: str, service_s: float, now_s: float) -> None:
+    def reserve(self, request_id: str, reservation: Reservation) -> None:
         """Count one dispatch."""
-        self.open[request_id] = Reservation(now_s, service_s)
-        self.flow.add(service_s, now_s)
+        self.open[request_id] = reservation
+        self.flow.add(reservation.service_s, reservation.at_s)
 
     def release(self, request_id: str) -> bool:
         """End one dispatch; False when it was not open (released already, or never made)."""
         return self.open.pop(request_id, None) is not None
 
-    def unseen(self, reported_at_s: float, rtt_s: float) -> tuple[Unseen, ...]:
+    def unseen(self, reported_at_s: float, rtt_s: float) -> tuple[Reservation, ...]:
         """The open dispatches that a report heard at `reported_at_s` could not know of, in order."""
-        return tuple(
-            Unseen(arrived_s=open_.at_s + rtt_s / 2 - reported_at_s, service_s=open_.service_s)
-            for open_ in self.open.values()
-            if open_.at_s > reported_at_s - rtt_s
-        )
+        return tuple(open_ for open_ in self.open.values() if open_.at_s > reported_at_s - rtt_s)

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from isochrone.fleet.learn import Line
+from isochrone.fleet.learn import Flow, Line
 from isochrone.fleet.output import OutputLength
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.probes import ProbePool
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable
-from isochrone.model import Request, Timings
+from isochrone.model import Plan, Request, Timings
 
 _PRIOR_BYTES_PER_TOKEN = 4.0
 _PRIOR_TEMPLATE_TOKENS = 16.0
@@ -28,12 +28,16 @@ class ModelLore:
     output: OutputLength = field(default_factory=OutputLength)
     table: ModelTable = field(default_factory=ModelTable)
     owners: Owners = field(default_factory=Owners)
+    plan: Plan | None = None
     turn: int = 0
+    flow: Flow = field(init=False)
+    requests: Flow = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Line(self.settings.samples_memory)
         self.tokens.expect(_PRIOR_TEMPLATE_TOKENS, 1 / _PRIOR_BYTES_PER_TOKEN, _PRIOR_PROMPT_BYTES, 0.5)
         self.probes = ProbePool(self.settings.probing)
+        self.flow, self.requests = Flow(self.settings.flow_memory_s), Flow(self.settings.flow_memory_s)
 
     def learn(self, request: Request, timings: Timings) -> None:
         """Fold in the lengths of one answer."""

@@ -4,12 +4,12 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
-from isochrone.fleet.ledger import Ledger
+from isochrone.fleet.ledger import Ledger, Reservation
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
-from isochrone.fleet.wait import SinceReport, wait_s
-from isochrone.model import Load, NodeCard, NodeView, Pulse, name_hash
+from isochrone.fleet.wait import Waiting, wait_s
+from isochrone.model import Estimate, Load, NodeCard, NodeView, Pulse, name_hash
 
 _RTT_WINDOW = 16
 _RTT_OUTLIER_FACTOR = 2.0
@@ -107,6 +107,7 @@ class NodeBelief:
             backlog_s=float(table.backlog_s[row]),
             inflow=float(table.inflow[row]),
             kv_used=float(table.kv_used[row]),
+            prefill_s=float(table.prefill_s[row]),
         )
 
     @property
@@ -125,23 +126,43 @@ class NodeBelief:
         table.slots[row], table.running[row], table.queued[row] = load.slots, load.running, load.queued
         table.wait_s[row], table.backlog_s[row] = load.wait_s, load.backlog_s
         table.inflow[row], table.kv_used[row] = load.inflow, load.kv_used
+        table.prefill_s[row] = load.prefill_s
         table.load_at_s[row] = table.heard_at_s[row] = now_s
         if table.own_unseen[row]:
             self.count_unseen()
 
     def wait_s(self, now_s: float) -> float:
-        """Seconds to a free slot for a request that arrives now."""
-        return self._wait_s(self.load, now_s)
-
-    def _wait_s(self, load: Load, now_s: float) -> float:
-        load_at_s, ledger = self.load_at_s, self._ledger
-        own_flow = ledger.flow.at(now_s) if ledger is not None else 0.0
-        since = SinceReport(
-            age_s=now_s - load_at_s,
-            unseen=ledger.unseen(load_at_s, self.rtt_ms / 1e3) if ledger is not None else (),
-            others_flow=max(0.0, load.inflow - own_flow),
+        """Seconds until the prompt of a request that arrives now would begin."""
+        table, row = self._table, self.row
+        load_at_s, others_at_s = float(table.load_at_s[row]), float(table.others_at_s[row])
+        age_s = now_s - load_at_s
+        if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
+            own_flow = self._ledger.flow.at(now_s) if self._ledger is not None else 0.0
+            others_flow = max(0.0, float(table.inflow[row]) - own_flow)
+            others_s = others_flow * age_s
+        else:
+            others_flow = float(table.others_flow[row])
+            others_s = others_flow * (now_s - max(load_at_s, others_at_s))
+            if others_at_s >= load_at_s:
+                others_s += float(table.others_s[row])
+        return wait_s(
+            Waiting(
+                slots=float(table.slots[row]),
+                running=float(table.running[row]),
+                queued=float(table.queued[row]),
+                told_wait_s=float(table.wait_s[row]),
+                backlog_s=float(table.backlog_s[row]),
+                prefill_s=float(table.prefill_s[row]),
+                age_s=age_s,
+                own_unseen=float(table.own_unseen[row]),
+                own_unseen_s=float(table.own_unseen_s[row]),
+                own_unseen_prefill_s=float(table.own_unseen_prefill_s[row]),
+                others_flow=others_flow,
+                others_s=others_s,
+                service_s=float(table.service_s[row]),
+                prefill_share=float(table.prefill_share[row]),
+            )
         )
-        return wait_s(load, since)
 
     # -- round trip ----------------------------------------------------------------------------------
 
@@ -182,15 +203,17 @@ class NodeBelief:
         """Our own requests on it."""
         return len(self._ledger.open) if self._ledger is not None else 0
 
-    def reserve(self, request_id: str, service_s: float, now_s: float) -> None:
+    def reserve(self, request_id: str, estimate: Estimate, now_s: float) -> None:
         """Count one dispatch."""
         if self._ledger is None:
             self._ledger = Ledger(Flow(self._settings.flow_memory_s))
-        self._ledger.reserve(request_id, service_s, now_s)
+        service_s, prefill_s = estimate.service_s, estimate.prefill_ms / 1e3
+        self._ledger.reserve(request_id, Reservation(now_s, service_s, prefill_s))
         table, row = self._table, self.row
         table.own_in_flight[row] += 1
         table.own_unseen[row] += 1
         table.own_unseen_s[row] += service_s
+        table.own_unseen_prefill_s[row] += prefill_s
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
 
     def release(self, request_id: str) -> None:
@@ -203,8 +226,10 @@ class NodeBelief:
     def count_unseen(self) -> None:
         """Count anew what of our work the last report can't know of."""
         unseen = self._ledger.unseen(self.load_at_s, self.rtt_ms / 1e3) if self._ledger is not None else ()
-        self._table.own_unseen[self.row] = len(unseen)
-        self._table.own_unseen_s[self.row] = sum(dispatch.service_s for dispatch in unseen)
+        table, row = self._table, self.row
+        table.own_unseen[row] = len(unseen)
+        table.own_unseen_s[row] = sum(dispatch.service_s for dispatch in unseen)
+        table.own_unseen_prefill_s[row] = sum(dispatch.prefill_s for dispatch in unseen)
 
     # -- health --------------------------------------------------------------------------------------
 
@@ -214,6 +239,24 @@ class NodeBelief:
         if self._health is None:
             self._health = Health()
         return self._health
+
+    def blame(self, why: str, now_s: float) -> float | None:
+        """Count a failure; returns for how many seconds that puts the node aside, or None.
+
+        Failures of requests sent before an ejection do not prolong it.
+        """
+        health, settings = self.health, self._settings
+        if now_s < self._table.ejected_until_s[self.row]:
+            return None
+        health.failures += 1
+        health.why = why
+        if health.failures < settings.failures_to_eject:
+            return None
+        eject_s = min(settings.eject_s * 2**health.ejections, settings.eject_s_max)
+        health.ejections = min(health.ejections + 1, 30)
+        health.failures = settings.failures_to_eject - 1
+        self._table.ejected_until_s[self.row] = now_s + eject_s
+        return eject_s
 
     def recover(self) -> None:
         """It answered: earlier failures count no more."""
@@ -249,11 +292,15 @@ class NodeBelief:
             running=load.running,
             queued=load.queued,
             kv_used=load.kv_used,
+            inflow=load.inflow,
+            backlog_s=load.backlog_s,
+            reported_prefill_s=load.prefill_s,
             reported_wait_s=load.wait_s,
-            wait_s=self._wait_s(load, now_s),
+            wait_s=self.wait_s(now_s),
             own_in_flight=self.own_in_flight,
             own_unseen=int(self._table.own_unseen[self.row]),
             own_unseen_s=float(self._table.own_unseen_s[self.row]),
+            own_unseen_prefill_s=float(self._table.own_unseen_prefill_s[self.row]),
             models={model: self.speeds[model].view(min(load.slots, load.running + 1), now_s)},
             unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),
             failure_domains=self.card.failure_domains,

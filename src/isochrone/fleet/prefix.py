@@ -6,7 +6,7 @@ the node does, and shrinks the memory; a hit lets it grow again.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Line
@@ -63,6 +63,14 @@ class PrefixMemory(OrderedDict[int, None]):
                 self.owners.discard(block, self.node)
         self.clear()
 
+    def drop(self, blocks: Iterable[int]) -> None:
+        """These blocks are not held after all; no error when they were not believed to be."""
+        for block in blocks:
+            if block in self:
+                del self[block]
+                if self.owners is not None:
+                    self.owners.discard(block, self.node)
+
     def _trim(self) -> None:
         while len(self) > self.capacity:
             block, _ = self.popitem(last=False)
@@ -74,6 +82,21 @@ def _new_line() -> Line:
     line = Line(_LINE_MEMORY)
     line.expect(0.0, _PRIOR_TOKENS_PER_BYTE, _PRIOR_PREFIX_BYTES, 1.0)
     return line
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was believed of the cache as a prompt was sent.
+
+    Attributes:
+        held_bytes: leading bytes of the prompt that it held.
+        warm: whether it held anything at all.
+        proven: whether an answer had shown that; else a prompt that is still under way may have left it.
+    """
+
+    held_bytes: int
+    warm: bool
+    proven: bool
 
 
 @dataclass(slots=True)
@@ -88,23 +111,44 @@ class PrefixCache:
 
     memory: PrefixMemory
     tokens: Line = field(default_factory=_new_line)
+    _unproven: set[int] = field(default_factory=set)
 
     def expect(self, blocks: PromptBlocks) -> float:
         """Tokens of this prompt that will be found in the cache."""
         return self.tokens.at(blocks.prefix_bytes(self.memory)) if self.memory else 0.0
 
-    def learn(self, blocks: PromptBlocks, cached_tokens: int) -> None:
-        """Fold in one answer: the prompt, and how many of its tokens were found."""
-        warm, prefix_bytes = bool(self.memory), blocks.prefix_bytes(self.memory)
-        missed = prefix_bytes and cached_tokens < _MISS_SHARE * self.tokens.at(prefix_bytes)
+    def sent(self, blocks: PromptBlocks) -> Sent:
+        """A prompt is on its way: from now on the node is believed to hold it."""
+        held_bytes = blocks.prefix_bytes(self.memory)
+        proven = not any(block in self._unproven for block in blocks.hashes[: held_bytes // blocks.block_bytes])
+        self._unproven.update(block for block in blocks.hashes if block not in self.memory)
+        warm = bool(self.memory)
+        self.memory.remember(blocks.hashes or (0,))
+        return Sent(held_bytes, warm=warm, proven=proven)
+
+    def learn(self, blocks: PromptBlocks, cached_tokens: int, sent: Sent | None = None) -> None:
+        """Fold in one answer: the prompt, how many of its tokens were found, and what was believed of it."""
+        sent = sent or self.sent(blocks)
+        self._unproven.difference_update(blocks.hashes)
+        held_bytes = sent.held_bytes
+        missed = held_bytes and cached_tokens < _MISS_SHARE * self.tokens.at(held_bytes)
+        if missed and not sent.proven:
+            return  # the prompt that it would have shared was still being computed
         if missed and self.memory.capacity > _CAPACITY_MIN:
             self.memory.missed()
-        elif warm or cached_tokens:
-            if prefix_bytes and not missed:
+        elif sent.warm or cached_tokens:
+            if held_bytes and not missed:
                 self.memory.hit()
-            self.tokens.add(prefix_bytes, cached_tokens)
+            self.tokens.add(held_bytes, cached_tokens)
         self.memory.remember(blocks.hashes or (0,))
+
+    def failed(self, blocks: PromptBlocks) -> None:
+        """No answer came: what only that prompt would have left there is not believed any more."""
+        unproven = [block for block in blocks.hashes if block in self._unproven]
+        self._unproven.difference_update(unproven)
+        self.memory.drop(unproven)
 
     def clear(self) -> None:
         """The model left memory, and its cache with it. What was learned of the engine stays."""
         self.memory.forget()
+        self._unproven.clear()

@@ -1,6 +1,6 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import overload
@@ -12,6 +12,7 @@ from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable, NodeTable
+from isochrone.fleet.wait import Waiting, waits_s
 from isochrone.model import Bools, Columns, Floats, Hashes, NodeView, Probe, PromptBlocks, Roll
 
 
@@ -139,23 +140,60 @@ class FleetColumns:
         return self._of_node(self._beliefs.table.kv_used)
 
     @cached_property
+    def inflow(self) -> Floats:
+        return self._of_node(self._beliefs.table.inflow)
+
+    @cached_property
+    def backlog_s(self) -> Floats:
+        return self._of_node(self._beliefs.table.backlog_s)
+
+    @cached_property
+    def reported_prefill_s(self) -> Floats:
+        return self._of_node(self._beliefs.table.prefill_s)
+
+    @cached_property
     def reported_wait_s(self) -> Floats:
         return self._of_node(self._beliefs.table.wait_s)
 
     @cached_property
     def wait_s(self) -> Floats:
         table = self._beliefs.table
-        own_flow_age_s = self._now_s - self._of_node(table.own_flow_at_s)
-        own_flow = self._of_node(table.own_flow) * np.exp(
-            -own_flow_age_s / self._beliefs.settings.flow_memory_s
+        others_flow, others_s = self._others()
+        return waits_s(
+            Waiting(
+                slots=self.slots,
+                running=self.running,
+                queued=self.queued,
+                told_wait_s=self.reported_wait_s,
+                backlog_s=self.backlog_s,
+                prefill_s=self.reported_prefill_s,
+                age_s=self.age_s,
+                own_unseen=self.own_unseen,
+                own_unseen_s=self.own_unseen_s,
+                own_unseen_prefill_s=self.own_unseen_prefill_s,
+                others_flow=others_flow,
+                others_s=others_s,
+                service_s=self._of_node(table.service_s),
+                prefill_share=self._of_node(table.prefill_share),
+            )
         )
-        others = np.maximum(0.0, self._of_node(table.inflow) - own_flow)
-        drain = np.maximum(0.0, 1.0 - others / self.slots)
-        free = np.maximum(0.0, self.slots - self.running - self.queued)
-        begun = np.where(free > 0, self._of_node(table.backlog_s) / self.slots, self.reported_wait_s)
-        left = begun + self.own_unseen_s / self.slots - self.age_s * drain
-        waits = np.where(self.own_unseen < free, 0.0, np.maximum(0.0, left))
-        return np.asarray(waits)
+
+    def _others(self) -> tuple[Floats, Floats]:
+        """What everybody else sends now, slot-seconds a second, and has sent since the report."""
+        table, now_s = self._beliefs.table, self._now_s
+        told_s, planned_s = self._of_node(table.load_at_s), self._of_node(table.others_at_s)
+        flow = self._of_node(table.others_flow)
+        since_s = flow * (now_s - np.maximum(told_s, planned_s))
+        since_s = since_s + np.where(planned_s >= told_s, self._of_node(table.others_s), 0.0)
+        unplanned = planned_s < 0.0
+        if unplanned.any():
+            own_flow_age_s = now_s - self._of_node(table.own_flow_at_s)
+            own_flow = self._of_node(table.own_flow) * np.exp(
+                -own_flow_age_s / self._beliefs.settings.flow_memory_s
+            )
+            flow = np.where(unplanned, np.maximum(0.0, self.inflow - own_flow), flow)
+            since_s = np.where(unplanned, flow * self.age_s, since_s)
+        return flow, since_s
 
     @cached_property
     def own_in_flight(self) -> Floats:
@@ -168,6 +206,10 @@ class FleetColumns:
     @cached_property
     def own_unseen_s(self) -> Floats:
         return self._of_node(self._beliefs.table.own_unseen_s)
+
+    @cached_property
+    def own_unseen_prefill_s(self) -> Floats:
+        return self._of_node(self._beliefs.table.own_unseen_prefill_s)
 
     @cached_property
     def ready_in_s(self) -> Floats:
@@ -226,11 +268,15 @@ class FleetColumns:
 class Idle(Sequence[int]):
     """Rows of the node table, as indices of one model's listing; looked up only as far as somebody reads."""
 
-    def __init__(self, rows: Iterable[int], listing: ModelTable) -> None:
+    def __init__(self, rows: dict[int, None], listing: ModelTable) -> None:
         self._rows, self._listing = rows, listing
 
     def __iter__(self) -> Iterator[int]:
         listed = (self._listing.row_of(row) for row in self._rows)
+        return (index for index in listed if index is not None)
+
+    def __reversed__(self) -> Iterator[int]:
+        listed = (self._listing.row_of(row) for row in reversed(self._rows))
         return (index for index in listed if index is not None)
 
     def __len__(self) -> int:

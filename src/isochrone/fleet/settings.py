@@ -13,6 +13,7 @@ class FleetSettings:
         nodes_max: nodes known at once; pulses of further ones are dropped.
         silent_s: without news of a node for so long it is not chosen (while the bus is up).
         forget_s: without news for so long it is dropped altogether.
+        gateways_max: other gateways remembered at once.
         models_max: names of models remembered as once listed.
         refused_s: a node that refused a model is not chosen for it again for so long.
         card_retry_s: shortest time between two requests for one node's card.
@@ -33,6 +34,7 @@ class FleetSettings:
     nodes_max: int = 100_000
     silent_s: float = 3.5
     forget_s: float = 120.0
+    gateways_max: int = 1024
     models_max: int = 100_000
     refused_s: float = 1.0
     card_retry_s: float = 1.0

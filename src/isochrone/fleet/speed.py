@@ -5,7 +5,8 @@ from math import exp
 
 from isochrone.fleet.learn import Average, Line, Peak
 from isochrone.fleet.owners import Owners
-from isochrone.fleet.prefix import PrefixCache, PrefixMemory
+from isochrone.fleet.ledger import Flight
+from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
@@ -39,9 +40,10 @@ class Lore:
         self.response, self.service = Average(memory / 4), Average(memory / 4)
         self.ttft_peak = Peak(self.settings.peak_memory_s)
 
-    def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
+    def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
         self.answers += 1
+        estimate, sent = flight.estimate, flight.sent
         timings = outcome.timings
         if timings is not None:
             if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
@@ -50,8 +52,10 @@ class Lore:
             if timings.output_tokens > 1 and timings.decode_ms > 0:
                 tpot_ms = timings.decode_ms / (timings.output_tokens - 1)
                 self.decode.add(timings.concurrency, tpot_ms)
-            self.prefix.learn(request.blocks, timings.cached_tokens)
+            self.prefix.learn(request.blocks, timings.cached_tokens, sent)
             self.service.add(timings.prefill_ms + timings.decode_ms)
+        else:
+            self.prefix.failed(request.blocks)
         response_ms = outcome.total_ms if outcome.ttft_ms is None else outcome.ttft_ms
         self.response.add(response_ms)
         self.ttft_peak.add(response_ms, now_s)
@@ -119,14 +123,27 @@ class Speed:
         self.heard_at_s = now_s
         return True
 
-    def learn(self, request: Request, estimate: Estimate, outcome: Outcome, now_s: float) -> None:
+    def sent(self, request: Request) -> Sent:
+        """A request is on its way there: from now on the node is believed to hold its prompt."""
+        return self._lore().prefix.sent(request.blocks)
+
+    def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
+        lore = self._lore()
+        if outcome.timings is not None:
+            lore.begin_from(self.pulse)
+        lore.learn(request, flight, outcome, now_s)
+
+    def failed(self, request: Request) -> None:
+        """A request sent there brought no answer."""
+        if self.lore is not None:
+            self.lore.prefix.failed(request.blocks)
+
+    def _lore(self) -> Lore:
         if self.lore is None:
             memory = PrefixMemory(self.settings.prefix_blocks_max, self.owners, self.node)
             self.lore = Lore(self.settings, PrefixCache(memory))
-        if outcome.timings is not None:
-            self.lore.begin_from(self.pulse)
-        self.lore.learn(request, estimate, outcome, now_s)
+        return self.lore
 
     def forget_prefix(self) -> None:
         """The node holds no prefix any more."""

@@ -13,7 +13,7 @@ from isochrone.fleet.events import LoadsReceived
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
-_TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
+_TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
 
 
 class Table:
@@ -54,8 +54,11 @@ class Table:
 class NodeTable(Table):
     """What is believed of every node, whatever the model.
 
-    `own_*` is our own work there: requests in flight; those of them that its last report can't know of, and
-    their seconds of service; and the flow of our work in slot-seconds a second, as it was at `own_flow_at_s`.
+    `own_*` is our own work there: requests in flight; those of them that its last report can't know of, their
+    seconds of service and, of these, of prefill; and the flow of our work in slot-seconds a second, as it was
+    at `own_flow_at_s`. `others_*` is what plans expect of everybody else: the flow from `others_at_s` on, and
+    the slot-seconds that came between the report and then; -1 while no plan spoke of the node. `service_s`
+    and `prefill_share` tell what a typical request takes there.
     """
 
     fills: ClassVar[dict[str, tuple[str, float]]] = {
@@ -74,13 +77,20 @@ class NodeTable(Table):
         "backlog_s": ("f8", 0.0),
         "inflow": ("f8", 0.0),
         "kv_used": ("f8", 0.0),
+        "prefill_s": ("f8", 0.0),
         "rtt_ms": ("f8", 0.0),
         "ejected_until_s": ("f8", 0.0),
         "own_in_flight": ("f8", 0.0),
         "own_unseen": ("f8", 0.0),
         "own_unseen_s": ("f8", 0.0),
+        "own_unseen_prefill_s": ("f8", 0.0),
         "own_flow": ("f8", 0.0),
         "own_flow_at_s": ("f8", 0.0),
+        "others_flow": ("f8", 0.0),
+        "others_s": ("f8", 0.0),
+        "others_at_s": ("f8", -1.0),
+        "service_s": ("f8", 0.0),
+        "prefill_share": ("f8", 0.0),
     }
     known: Bools
     leaving: Bools
@@ -97,13 +107,20 @@ class NodeTable(Table):
     backlog_s: Floats
     inflow: Floats
     kv_used: Floats
+    prefill_s: Floats
     rtt_ms: Floats
     ejected_until_s: Floats
     own_in_flight: Floats
     own_unseen: Floats
     own_unseen_s: Floats
+    own_unseen_prefill_s: Floats
     own_flow: Floats
     own_flow_at_s: Floats
+    others_flow: Floats
+    others_s: Floats
+    others_at_s: Floats
+    service_s: Floats
+    prefill_share: Floats
 
     def take_pulses(self, told: LoadsReceived) -> Indices:
         """Write a batch of pulses into the rows that it is news for; returns those."""
@@ -119,6 +136,15 @@ class NodeTable(Table):
         return rows
 
 
+    def expect(self, rows: Indices | slice, flow: Floats, now_s: float) -> None:
+        """From now on everybody else sends `flow` more, slot-seconds a second, shape (rows,), to these rows."""
+        known_s = np.maximum(self.others_at_s[rows], self.load_at_s[rows])
+        before_s = np.where(self.load_at_s[rows] > self.others_at_s[rows], 0.0, self.others_s[rows])
+        self.others_s[rows] = before_s + self.others_flow[rows] * (now_s - known_s)
+        self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
+        self.others_at_s[rows] = now_s
+
+
 class ModelTable(Table):
     """What is believed of one model on every node that lists it.
 
@@ -126,6 +152,7 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
+        others_flow: what the last plan expects everybody else to send for this model.
     """
 
     fills: ClassVar[dict[str, tuple[str, float]]] = {
@@ -145,6 +172,7 @@ class ModelTable(Table):
         "ttft_peak_at_s": ("f8", 0.0),
         "response_ms": ("f8", 0.0),
         "service_ms": ("f8", 0.0),
+        "others_flow": ("f8", 0.0),
     }
     node: Indices
     loading: Bools
@@ -162,6 +190,7 @@ class ModelTable(Table):
     ttft_peak_at_s: Floats
     response_ms: Floats
     service_ms: Floats
+    others_flow: Floats
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,59 +1,106 @@
-"""How long a request that arrives now would wait for a slot."""
+"""How long a request that arrives now would wait: in closed form, for one node or for all at once.
+
+    fluid   = begun + (own + others') work since the report / slots - age
+    chance  = service / slots * rho**(sqrt(2 * (slots + 1)) - 1) * g / (1 - rho * g)
+    prompts = prefill told + (own + others') prefill since the report - age
+    wait    = max(0, fluid while no slot is free, chance, prompts)
+
+`fluid` drains what was told and adds what came since. `chance` is what fluid can't see: arrivals bunch, so a
+node that has room on average still lets some wait. It is the mean wait of a queue with `slots` servers at the
+load `rho` that others put on it (Sakasegawa, "An approximation formula L_q = alpha * rho**beta / (1 - rho)",
+Ann. Inst. Statist. Math. 29, 1977; exact for M/M/1), reached with the service time as time constant after the
+work told has drained: g = 1 - exp(-time since / service). `prompts` is the line before the engine's prompt
+processing, where a request waits even when a slot is free.
+
+Exact for one slot, one gateway and dispatches made right after the report.
+"""
 
 from dataclasses import dataclass
+from math import exp, sqrt
+from typing import Generic, TypeVar
 
-from isochrone.model import Load
+import numpy as np
 
+from isochrone.model import Floats
 
-@dataclass(frozen=True, slots=True)
-class Unseen:
-    """A dispatch of ours that the node's last report did not know of.
-
-    Attributes:
-        arrived_s: when it reached the node, in seconds after the report; below 0 counts as 0.
-        service_s: how long it holds a slot.
-    """
-
-    arrived_s: float
-    service_s: float
+_RHO_MAX = 0.97
+"""Beyond this load the mean of an endless queue says nothing of the next seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class SinceReport:
-    """What happened to a node since it reported its load.
+Number = TypeVar("Number", float, Floats)
+
+
+@dataclass(slots=True)
+class Waiting(Generic[Number]):
+    """What is known of the work before a node, as numbers of one node or arrays of all.
 
     Attributes:
+        slots, running, queued, told_wait_s, backlog_s, prefill_s: as in `Load`, when last heard.
         age_s: seconds since.
-        unseen: our own dispatches since, in the order in which they were made.
-        others_flow: work that others offer to the node, slot-seconds a second.
+        own_unseen: our dispatches that the report can't know of.
+        own_unseen_s: their slot-seconds.
+        own_unseen_prefill_s: of these, seconds of prompt processing.
+        others_flow: slot-seconds a second that others send there.
+        others_s: slot-seconds that they are expected to have sent since the report.
+        service_s: of a typical request there; 0 when unknown, and then chance is left out.
+        prefill_share: of that, the share of prompt processing.
     """
 
-    age_s: float = 0.0
-    unseen: tuple[Unseen, ...] = ()
-    others_flow: float = 0.0
+    slots: Number
+    running: Number
+    queued: Number
+    told_wait_s: Number
+    backlog_s: Number
+    prefill_s: Number
+    age_s: Number
+    own_unseen: Number
+    own_unseen_s: Number
+    own_unseen_prefill_s: Number
+    others_flow: Number
+    others_s: Number
+    service_s: Number
+    prefill_share: Number
+
+    @property
+    def free(self) -> Number:
+        """Slots that were free, below 0 for requests that waited."""
+        return self.slots - self.running - self.queued
 
 
-def wait_s(load: Load, since: SinceReport) -> float:
-    """Seconds to a free slot: as reported, less what drained, plus our own and others' work since.
+def wait_s(node: Waiting[float]) -> float:
+    """Seconds until the prompt of a request that arrives now would begin, on one node."""
+    slots, age_s, free, service_s = node.slots, node.age_s, node.free, node.service_s
+    begun_s = node.backlog_s / slots if free > 0 else node.told_wait_s
+    left_s = begun_s + node.own_unseen_s / slots - age_s
+    fluid_s = left_s + node.others_s / slots
+    prompts_s = node.prefill_s + node.own_unseen_prefill_s + node.others_s * node.prefill_share - age_s
+    if service_s <= 0.0:
+        return max(0.0, prompts_s, fluid_s if node.own_unseen >= free else 0.0)
+    if node.own_unseen + node.others_s / service_s < free:
+        fluid_s, left_s = 0.0, -age_s
+    reached = 1.0 - exp(min(0.0, left_s) / service_s)
+    rho = min(_RHO_MAX, node.others_flow / slots)
+    chance_s = service_s / slots * rho ** (sqrt(2.0 * (slots + 1.0)) - 1.0) * reached / (1.0 - rho * reached)
+    return max(0.0, fluid_s, chance_s, prompts_s)
 
-    Replays what arrived since the report, first come, first served over `load.slots` servers. Exact for one
-    slot and one gateway; with several, work beyond the free slots is taken as spread evenly over all.
-    """
-    drain = max(0.0, 1.0 - since.others_flow / load.slots)
-    free_slots = max(0, load.slots - load.running - load.queued)
-    left_s = 0.0 if free_slots else load.wait_s
-    at_s, ends_s = 0.0, list[float]()
-    for arrival in since.unseen:
-        arrived_s = min(max(at_s, arrival.arrived_s), since.age_s)
-        left_s = max(0.0, left_s - (arrived_s - at_s) * drain)
-        at_s = arrived_s
-        if not free_slots:
-            left_s += arrival.service_s / load.slots
-            continue
-        busy_until_s = [end_s for end_s in ends_s if end_s > at_s]
-        free_slots += len(ends_s) - len(busy_until_s) - 1
-        ends_s = [*busy_until_s, at_s + arrival.service_s]
-        if not free_slots:  # that was the last one: from now on there is a wait, for the slots then in use
-            backlog_s = max(0.0, load.backlog_s - load.running * at_s * drain)
-            left_s = (backlog_s + sum(end_s - at_s for end_s in ends_s)) / load.slots
-    return 0.0 if free_slots else max(0.0, left_s - (since.age_s - at_s) * drain)
+
+def waits_s(nodes: Waiting[Floats]) -> Floats:
+    """The same for all nodes, shape (nodes,)."""
+    slots, age_s, free = nodes.slots, nodes.age_s, nodes.free
+    begun_s = np.where(free > 0, nodes.backlog_s / slots, nodes.told_wait_s)
+    left_s = begun_s + nodes.own_unseen_s / slots - age_s
+    fluid_s = left_s + nodes.others_s / slots
+    prompts_s = nodes.prefill_s + nodes.own_unseen_prefill_s + nodes.others_s * nodes.prefill_share - age_s
+    if not nodes.service_s.any():
+        fluid_s[nodes.own_unseen < free] = 0.0
+        return np.maximum(0.0, np.maximum(prompts_s, fluid_s))
+    known = nodes.service_s > 0
+    service_s = np.where(known, nodes.service_s, 1.0)
+    room = nodes.own_unseen + np.where(known, nodes.others_s / service_s, 0.0) < free
+    fluid_s[room] = 0.0
+    left_s = np.where(room, -age_s, left_s)
+    reached = 1.0 - np.exp(np.minimum(0.0, left_s) / service_s)
+    rho = np.minimum(_RHO_MAX, nodes.others_flow / slots)
+    many = rho ** (np.sqrt(2.0 * (slots + 1.0)) - 1.0)
+    chance_s = np.where(known, service_s / slots * many * reached / (1.0 - rho * reached), 0.0)
+    return np.asarray(np.maximum(np.maximum(0.0, fluid_s), np.maximum(chance_s, prompts_s)))

@@ -7,9 +7,11 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Roll
+from isochrone.model.gateway import GatewayPulse, ModelFlow
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
+from isochrone.model.plan import Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import PromptBlocks, Request
@@ -24,11 +26,13 @@ __all__ = [
     "Exclusion",
     "FleetView",
     "Floats",
+    "GatewayPulse",
     "Hashes",
     "Indices",
     "ListedColumns",
     "Load",
     "ModelCard",
+    "ModelFlow",
     "ModelPulse",
     "ModelState",
     "ModelView",
@@ -36,6 +40,7 @@ __all__ = [
     "NodeView",
     "Outcome",
     "OutcomeKind",
+    "Plan",
     "Probe",
     "ProbeSettings",
     "PromptBlocks",

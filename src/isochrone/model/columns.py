@@ -51,16 +51,24 @@ class Columns(Protocol):
         """Share of the KV cache in use when last heard, 0 to 1."""
 
     @property
+    def inflow(self) -> Floats:
+        """Work offered by everybody when last heard, slot-seconds a second."""
+
+    @property
+    def backlog_s(self) -> Floats:
+        """Slot-seconds of work left when last heard."""
+
+    @property
+    def reported_prefill_s(self) -> Floats:
+        """Seconds of prompt processing ahead of a new request, as last heard."""
+
+    @property
     def reported_wait_s(self) -> Floats:
         """Seconds to a free slot as last heard, uncorrected."""
 
     @property
     def wait_s(self) -> Floats:
-        """Seconds to a free slot, corrected for drain, own dispatches and others' flow.
-
-        The closed form of what `NodeView.wait_s` replays dispatch by dispatch; the two agree when all that
-        arrived since the report came at once.
-        """
+        """Seconds until a new prompt would begin, corrected for drain, own dispatches and others' flow."""
 
     @property
     def own_in_flight(self) -> Floats:
@@ -73,6 +81,10 @@ class Columns(Protocol):
     @property
     def own_unseen_s(self) -> Floats:
         """Their expected seconds on a slot, all together."""
+
+    @property
+    def own_unseen_prefill_s(self) -> Floats:
+        """Of these, seconds of prompt processing."""
 
     @property
     def ready_in_s(self) -> Floats:

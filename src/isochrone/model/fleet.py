@@ -7,6 +7,7 @@ from functools import cached_property
 from isochrone.model.columns import Columns
 from isochrone.model.listed import ListedColumns
 from isochrone.model.node import ModelState
+from isochrone.model.plan import Plan
 from isochrone.model.probe import Probe
 from isochrone.model.request import PromptBlocks
 
@@ -64,12 +65,16 @@ class NodeView:
         running: slots in use when last heard.
         queued: requests waiting for a slot when last heard.
         kv_used: share of the KV cache in use when last heard, 0 to 1.
+        inflow: work offered by everybody, slot-seconds a second, when last heard.
+        backlog_s: slot-seconds of work left when last heard.
+        reported_prefill_s: seconds of prompt processing ahead of a new request as last heard.
         reported_wait_s: seconds to a free slot as last heard.
-        wait_s: seconds to a free slot for a request that arrives now: as last heard, drained since, with our
-            own dispatches that it could not yet report and the flow of other gateways.
+        wait_s: seconds until the prompt of a request that arrives now would begin: as last heard, drained
+            since, with our own dispatches that it could not yet report and the flow of everybody else.
         own_in_flight: our requests on it now.
         own_unseen: of these, those that its last report can't know of.
         own_unseen_s: their expected seconds on a slot, all together.
+        own_unseen_prefill_s: of these, seconds of prompt processing.
         models: what it can serve, by name.
         unavailable: why it may not be chosen now, in words, or None.
         failure_domains: what it may fail together with.
@@ -86,11 +91,15 @@ class NodeView:
     running: int = 0
     queued: int = 0
     kv_used: float = 0.0
+    inflow: float = 0.0
+    backlog_s: float = 0.0
+    reported_prefill_s: float = 0.0
     reported_wait_s: float = 0.0
     wait_s: float = 0.0
     own_in_flight: int = 0
     own_unseen: int = 0
     own_unseen_s: float = 0.0
+    own_unseen_prefill_s: float = 0.0
     models: Mapping[str, ModelView] = field(default_factory=dict)
     unavailable: str | None = None
     failure_domains: tuple[str, ...] = ()
@@ -159,6 +168,10 @@ class FleetView:
         probes: the probe pool, newest last.
         probed_in_flight: requests in flight as the last 128 probe answers told, for their quantiles.
         left_out: indices not to be chosen, because they were tried.
+        prompt_bytes_mean: how long prompts lately were; 0 before the first.
+        own_work_per_s: what we lately sent for this model, slot-seconds a second.
+        others_work_per_s: what the other gateways tell that they send.
+        plan: the last plan for this model, None before the first and after nodes came or went.
     """
 
     now_s: float
@@ -175,6 +188,10 @@ class FleetView:
     probes: Sequence[Probe] = ()
     probed_in_flight: Sequence[int] = ()
     left_out: frozenset[int] = frozenset()
+    prompt_bytes_mean: float = 0.0
+    own_work_per_s: float = 0.0
+    others_work_per_s: float = 0.0
+    plan: Plan | None = None
 
     @classmethod
     def of(cls, model: str, nodes: Sequence[NodeView], now_s: float = 0.0) -> "FleetView":

@@ -62,6 +62,18 @@ class ListedColumns:
         return self._of(lambda node: node.kv_used)
 
     @property
+    def inflow(self) -> Floats:
+        return self._of(lambda node: node.inflow)
+
+    @property
+    def backlog_s(self) -> Floats:
+        return self._of(lambda node: node.backlog_s)
+
+    @property
+    def reported_prefill_s(self) -> Floats:
+        return self._of(lambda node: node.reported_prefill_s)
+
+    @property
     def reported_wait_s(self) -> Floats:
         return self._of(lambda node: node.reported_wait_s)
 
@@ -80,6 +92,10 @@ class ListedColumns:
     @property
     def own_unseen_s(self) -> Floats:
         return self._of(lambda node: node.own_unseen_s)
+
+    @property
+    def own_unseen_prefill_s(self) -> Floats:
+        return self._of(lambda node: node.own_unseen_prefill_s)
 
     @property
     def ready_in_s(self) -> Floats:

@@ -17,6 +17,8 @@ class Load:
         backlog_s: slot-seconds of accepted work that remain, running and queued together.
         inflow: offered work from everybody, slot-seconds a second, averaged over about ten seconds.
         kv_used: share of the KV cache in use, 0 to 1; 0 when the engine does not tell.
+        prefill_s: seconds of prompt processing ahead of a request accepted now: prompts are computed one
+            after the other, so even one that gets a slot at once waits for those before it.
     """
 
     slots: int
@@ -26,6 +28,7 @@ class Load:
     backlog_s: float = 0.0
     inflow: float = 0.0
     kv_used: float = 0.0
+    prefill_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Which node gets a request: pure functions from a FleetView, a Request and luck to a Decision.
 
-Here live the estimate (the time model), one file for each policy, and the catalogue that names them all. The
-slow loop (`plan`) will live here too. Nothing here may read a clock, a socket, a log or a metric, or draw its
+Here live the estimate (the time model), the plan (what share of the coming requests each node should get), one
+file for each policy, and the catalogue that names them all. Nothing here may read a clock, a socket, a log or a metric, or draw its
 own luck: the same arguments give the same decision, live, simulated or replayed.
 """
 
@@ -9,7 +9,7 @@ from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_
 from isochrone.routing.choice import RANKED_MAX
 from isochrone.routing.estimate import EstimateWeights, estimate
 from isochrone.routing.luck import Luck
-from isochrone.routing.route import Router, draw_probes, route
+from isochrone.routing.route import Router, draw_probes, plan_if_due, route
 
 __all__ = [
     "CATALOGUE",
@@ -22,5 +22,6 @@ __all__ = [
     "draw_probes",
     "estimate",
     "find_policy",
+    "plan_if_due",
     "route",
 ]

@@ -46,6 +46,7 @@ class Policy:
         grid: for each parameter worth tuning, the values that the recorded sweep tries, at most
             32 combinations.
         idle_news: it wants nodes to announce that they became idle.
+        plans: it wants a plan in the view.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Policy:
     parameters: Any = _NOTHING
     grid: dict[str, tuple[float, ...]] | None = None
     idle_news: bool = False
+    plans: bool = False
 
     def decide(self, choice: Choice, luck: Luck) -> list[int]:
         """Usable nodes in the order to try them, at least one."""
@@ -81,7 +83,14 @@ _SLO_TTFT_MS = (500.0, 1000.0, 2000.0, 5000.0)
 CATALOGUE: dict[str, Policy] = {
     policy.name: policy
     for policy in (
-        Policy("soonest", "the node that will answer soonest: every term of the estimate", soonest.rank),
+        Policy(
+            "soonest",
+            "the node that will answer soonest: every term of the estimate",
+            soonest.rank,
+            soonest.Parameters(),
+            idle_news=True,
+            plans=True,
+        ),
         Policy("nearest", "the least round-trip time, whatever its state", nearest.rank),
         Policy(
             "nearest-with-spill",

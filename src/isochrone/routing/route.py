@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import Candidate, Decision, Exclusion, FleetView, Request
+from isochrone.model import Candidate, Decision, Exclusion, FleetView, Plan, Request
 from isochrone.routing.catalogue import DEFAULT_POLICY, Policy
 from isochrone.routing.choice import RANKED_MAX, Choice
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights
 from isochrone.routing.luck import Luck
+from isochrone.routing.planning import due, make_plan
 
 _EXCLUSIONS_MAX = 32
 _NODES_TOLD_MAX = 256
@@ -49,6 +50,13 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
     )
+
+
+def plan_if_due(view: FleetView, request: Request, router: Router) -> Plan | None:
+    """A new plan where the policy wants one and the last has grown old; fold it in before the decision."""
+    if router.policy.plans and due(view) and len(view.nodes):
+        return make_plan(view, request, router.weights)
+    return None
 
 
 def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:

@@ -144,6 +144,8 @@ def _rounded(load: Load) -> Load:
         wait_s=round(load.wait_s, 4),
         backlog_s=round(load.backlog_s, 4),
         inflow=round(load.inflow, 4),
+        kv_used=round(load.kv_used, 4),
+        prefill_s=round(load.prefill_s, 4),
     )
 
 
@@ -175,6 +177,7 @@ def _check_load(load: Load, whose: str) -> None:
             _Bound("backlog_s", load.backlog_s, SECONDS_MAX * load.slots),
             _Bound("inflow", load.inflow, INFLOW_MAX),
             _Bound("kv_used", load.kv_used, 1.0),
+            _Bound("prefill_s", load.prefill_s, SECONDS_MAX),
         ),
     )
 

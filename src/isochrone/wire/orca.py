@@ -16,6 +16,7 @@ ORCA_BYTES_MAX = 2048
 _VALUE_MAX = 1e12
 _PREFIX = b"JSON "
 _FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow")
+_OPTIONAL = ("kv_used", "prefill_s")
 _COUNTS = ("slots", "running", "queued")
 
 
@@ -24,7 +25,7 @@ def encode_orca(load: Load) -> bytes:
     utilisation = (load.running + load.queued) / load.slots
     report = {
         "application_utilization": round(utilisation, 4),
-        "named_metrics": {name: round(float(getattr(load, name)), 4) for name in _FIELDS},
+        "named_metrics": {name: round(float(getattr(load, name)), 4) for name in (*_FIELDS, *_OPTIONAL)},
     }
     return _PREFIX + msgspec.json.encode(report)
 
@@ -38,9 +39,10 @@ def decode_orca(value: bytes) -> Load:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"endpoint-load-metrics can't be decoded: {error}") from error
     named = report.get("named_metrics") if isinstance(report, dict) else None
-    if not isinstance(named, dict) or not all(_possible(named.get(name)) for name in _FIELDS):
+    told = (*_FIELDS, *(name for name in _OPTIONAL if isinstance(named, dict) and name in named))
+    if not isinstance(named, dict) or not all(_possible(named.get(name)) for name in told):
         raise WireError(f"endpoint-load-metrics lacks a possible value of one of {', '.join(_FIELDS)}")
-    fields = {name: int(named[name]) if name in _COUNTS else named[name] for name in _FIELDS}
+    fields = {name: int(named[name]) if name in _COUNTS else named[name] for name in told}
     return decode_load(msgspec.json.encode(fields))
 
 

@@ -30,7 +30,9 @@ class Job:
         output_tokens_max: the client's limit, or None.
         admitted_at_s: when it came.
         started_at_s: when it got a slot, None while it waits.
+        streams: its first token will be seen when it comes.
         first_token_at_s: when its first token came.
+        prompt_from_s: when the engine turned to its prompt; known with the first token.
         tokens_out: tokens sent so far, as counted in the stream.
     """
 
@@ -42,7 +44,9 @@ class Job:
     output_tokens_max: int | None = None
     admitted_at_s: float = 0.0
     started_at_s: float | None = None
+    streams: bool = True
     first_token_at_s: float | None = None
+    prompt_from_s: float | None = None
     tokens_out: int = 0
 
     @property
@@ -50,13 +54,10 @@ class Job:
         """Expected time on a slot."""
         return self.prefill_s + self.output_tokens * self.tpot_s
 
-    def remaining_s(self, now_s: float) -> float:
-        """Expected time on a slot still to come."""
-        if self.started_at_s is None:
-            return self.service_s
+    def decode_left_s(self, now_s: float) -> float:
+        """Expected time from now, or from the first token, to the last."""
         if self.first_token_at_s is None:
-            prefill_left_s = max(0.0, self.prefill_s - (now_s - self.started_at_s))
-            return prefill_left_s + self.output_tokens * self.tpot_s
+            return self.output_tokens * self.tpot_s
         done = max(float(self.tokens_out), (now_s - self.first_token_at_s) / max(self.tpot_s, 1e-6))
         left = max(self.output_tokens - done, _OVERDUE_SHARE * self.output_tokens)
         if self.output_tokens_max is not None:
@@ -84,6 +85,7 @@ class Desk:
     foreign_jobs: int = 0
     running: dict[str, Job] = field(default_factory=dict)
     waiting: "OrderedDict[str, Job]" = field(default_factory=OrderedDict)
+    _prompts_done_at_s: float = 0.0
     _busy_slot_s: float = 0.0
     _busy_at_s: float = 0.0
 
@@ -115,6 +117,13 @@ class Desk:
         job.started_at_s = now_s
         self.running[job_id] = job
 
+    def first_token(self, job: Job, at_s: float) -> None:
+        """A job's first token came: its own prompt took the time since the one before it was done."""
+        job.first_token_at_s = at_s
+        started_at_s = at_s if job.started_at_s is None else job.started_at_s
+        job.prompt_from_s = min(at_s, max(started_at_s, self._prompts_done_at_s))
+        self._prompts_done_at_s = max(self._prompts_done_at_s, at_s)
+
     def leave(self, job_id: str, now_s: float) -> None:
         """A job ended or was given up, wherever it stood; no error when it is not here."""
         self._account(now_s)
@@ -128,7 +137,7 @@ class Desk:
 
     def load(self, now_s: float) -> Load:
         """The work on the node now, within the bounds of what can be told."""
-        running = [job.remaining_s(now_s) for job in self.running.values()]
+        running, prompts_s = self._running_s(now_s)
         queued = [job.service_s for job in self.waiting.values()]
         foreign_running = min(self.foreign_jobs, self.slots - len(running))
         running += [self.service_s.value / 2] * foreign_running
@@ -140,7 +149,25 @@ class Desk:
             wait_s=min(_wait_s(self.slots, running, queued), SECONDS_MAX),
             backlog_s=min(sum(running) + sum(queued), SECONDS_MAX),
             inflow=min(self.flow.at(now_s), INFLOW_MAX),
+            prefill_s=min(prompts_s + sum(job.prefill_s for job in self.waiting.values()), SECONDS_MAX),
         )
+
+    def _running_s(self, now_s: float) -> tuple[list[float], float]:
+        """(seconds that each running job still needs, seconds until the last of their prompts is done).
+
+        The engine takes prompts in the order of the slots given. One that should have been done, and would
+        have been seen, is expected to go on for a share of what was expected.
+        """
+        left_s, free_at_s = [], self._prompts_done_at_s
+        for job in self.running.values():
+            prompt_left_s = 0.0
+            if job.first_token_at_s is None and job.started_at_s is not None:
+                free_at_s = max(free_at_s, job.started_at_s) + job.prefill_s
+                if job.streams:
+                    free_at_s = max(free_at_s, now_s + _OVERDUE_SHARE * job.prefill_s)
+                prompt_left_s = max(0.0, free_at_s - now_s)
+            left_s.append(prompt_left_s + job.decode_left_s(now_s))
+        return left_s, max(0.0, free_at_s - now_s)
 
     def _account(self, now_s: float) -> None:
         self._busy_slot_s += len(self.running) * (now_s - self._busy_at_s)

@@ -115,7 +115,7 @@ async def _pass_on(parts: Relay, exchange: Exchange, task: Task, arriving: _Arri
         if not exchange.started:
             watch.first_byte_s = parts.clock.now_s()
             if streams:
-                job.first_token_at_s = watch.first_byte_s
+                parts.desk.first_token(job, watch.first_byte_s)
             exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
         tail.feed(data)
         if streams:
@@ -136,29 +136,32 @@ def finish(parts: Relay, exchange: Exchange, timings: Timings) -> None:
     exchange.end(((subjects.TRAILER_TIMINGS, encode_timings(timings)), (subjects.TRAILER_LOAD, load)))
 
 
-def measure(request: Request, watch: Stopwatch, tail: Tail, busy_slot_s: float) -> Timings:
+def measure(desk: Desk, task: Task, tail: Tail) -> Timings:
     """What one answer took: by our own clock where we saw it, by the engine's report where we did not.
 
     A stream shows its first token to our clock. A whole answer does not: there only the engine knows how its
-    time divides into prefill and decode; when it does not tell, all of it counts as decode.
+    time divides into prefill and decode; when it does not tell, all of it counts as decode. Prompts that the
+    engine computed before this one count as waiting, not as prefill.
     """
+    request, watch, job = task.request, task.watch, task.job
     report = report_from_tail(tail.value) if request.stream else report_from_body(tail.value)
     output_tokens = report.output_tokens
     if output_tokens is None:
         output_tokens = max(0, tail.events - 2) if request.stream else 0
-    work_ms = (watch.ended_s - watch.started_s) * 1e3
+    first_token_s = prompt_from_s = watch.started_s
     if request.stream:
-        prefill_ms = (watch.first_byte_s - watch.started_s) * 1e3
+        first_token_s = watch.first_byte_s
     elif report.prefill_ms is not None and report.decode_ms is not None:
-        prefill_ms = max(0.0, work_ms - report.decode_ms)
-    else:
-        prefill_ms = 0.0
-    work_s = max(watch.ended_s - watch.started_s, 1e-9)
+        first_token_s = max(watch.started_s, watch.ended_s - report.decode_ms / 1e3)
+        desk.first_token(job, first_token_s)
+    if job.prompt_from_s is not None:
+        prompt_from_s = job.prompt_from_s
+    work_s, busy_slot_s = max(watch.ended_s - watch.started_s, 1e-9), desk.busy_slot_s(watch.ended_s)
     return Timings(
-        queue_ms=max(0.0, watch.started_s - watch.model_ready_s) * 1e3,
+        queue_ms=max(0.0, prompt_from_s - watch.model_ready_s) * 1e3,
         load_ms=max(0.0, watch.model_ready_s - watch.admitted_s) * 1e3,
-        prefill_ms=prefill_ms,
-        decode_ms=max(0.0, work_ms - prefill_ms),
+        prefill_ms=max(0.0, first_token_s - prompt_from_s) * 1e3,
+        decode_ms=max(0.0, watch.ended_s - first_token_s) * 1e3,
         prompt_tokens=report.prompt_tokens or 0,
         cached_tokens=report.cached_tokens or 0,
         output_tokens=output_tokens,

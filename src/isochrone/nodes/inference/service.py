@@ -111,7 +111,8 @@ class Service:
         watch.started_s = state.clock.now_s()
         watch.busy_at_start = state.desk.busy_slot_s(watch.started_s)
         try:
-            tail = await relay(state.relay_parts, exchange, Task(job, request, engine, watch))
+            task = Task(job, request, engine, watch)
+            tail = await relay(state.relay_parts, exchange, task)
         except UpstreamError as error:
             state.metrics.failed.inc()
             state.log(f"{request.model}: {error}")
@@ -122,7 +123,7 @@ class Service:
         if tail is None:
             state.metrics.failed.inc()
             return None
-        timings = measure(request, watch, tail, state.desk.busy_slot_s(watch.ended_s))
+        timings = measure(state.desk, task, tail)
         if not timings.prompt_tokens:  # an engine that does not tell
             timings = replace(timings, prompt_tokens=round(model.speeds.tokens.at(request.prompt_bytes)))
         model.speeds.learn(request, timings)
@@ -190,6 +191,7 @@ def _job(request: Request, model: ShelvedModel, concurrency: int) -> Job:
         tpot_s=speeds.decode.at(concurrency) / 1e3,
         output_tokens=speeds.output_tokens(request),
         output_tokens_max=request.output_tokens_max,
+        streams=request.stream,
     )
 
 

@@ -1,23 +1,89 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
-Reads: the whole estimate. Source: `isochrone.routing.estimate`; shortest expected delay, with the network,
-model loading, cached prefix and uncertainty in the delay.
+Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix. Source:
+`isochrone.routing.estimate` and `isochrone.routing.planning`; shortest expected delay, with the network, model
+loading, cached prefix and uncertainty in the delay.
 
-All nodes are compared by the estimate's closed form; the best of them, and those that hold a prefix of the
-prompt, are then worked out in full.
+Candidates come from the plan (a few nodes, drawn by its weights: many gateways that all took the best would
+herd), from those that hold a prefix of the prompt, and from those that told us, and only us, that they became
+idle. The least estimate of them wins.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from isochrone.model import Plan
 from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
+from isochrone.routing.parameters import within
 
-_OWNERS_MAX = 8
+_DRAWS_PER_NODE = 3
 
 
-def rank(choice: Choice, luck: Luck, parameters: object) -> Sequence[int]:
-    """Least `score_ms` first; the order of the view decides between equals, so that a replay agrees."""
-    del luck, parameters
-    owners = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))[:_OWNERS_MAX]
-    best = choice.least(choice.service.score_ms)
-    return choice.soonest([*best, *(index for index in owners if index not in best)])[: choice.wanted]
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """Where candidates come from.
+
+    Attributes:
+        draws: nodes drawn by the plan for each request; 0: as many as the plan says.
+        idle: of the nodes that announced idle, so many of the last.
+        owners: of the nodes that hold a prefix of the prompt, so many that hold most.
+        plan: draw by the plan; without it all nodes are compared.
+    """
+
+    draws: float = 0.0
+    idle: int = 4
+    owners: int = 8
+    plan: bool = True
+    pi: float = 0.0
+    keep: int = 0
+
+    def __post_init__(self) -> None:
+        within("draws", self.draws, 0, 64)
+        within("idle", self.idle, 0, 64)
+        within("owners", self.owners, 0, 64)
+
+
+def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
+    """Least `score_ms` first; of equals the first in the view."""
+    candidates = dict.fromkeys(_drawn(choice, luck, parameters))
+    if parameters.idle:
+        candidates.update(dict.fromkeys(choice.idle(parameters.idle)))
+    if parameters.owners and choice.owners:
+        by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
+        candidates.update(dict.fromkeys(by_length[: parameters.owners]))
+    if parameters.keep:
+        from isochrone.routing.keys import affinity, prefix_key
+        if not choice.owners:
+            name_hash, key = choice.columns.name_hash, prefix_key(choice.request, 2)
+            candidates.update(dict.fromkeys(choice.least(-affinity(name_hash, key))[: parameters.keep]))
+    def cost(i):
+        e = choice.estimate(i)
+        return e.score_ms + parameters.pi*e.prefill_ms
+    return sorted(candidates, key=cost)[: choice.wanted]
+
+
+def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
+    plan = choice.view.plan if parameters.plan else None
+    if plan is None:
+        return choice.least(choice.service.score_ms)
+    draws = parameters.draws or plan.draws
+    count = int(draws) + (luck.random() < draws % 1.0)
+    if count >= len(plan.edges):
+        return choice.least(choice.service.score_ms)
+    return draw(choice, plan, count, luck) or choice.least(choice.service.score_ms)
+
+
+def draw(choice: Choice, plan: Plan, count: int, luck: Luck) -> list[int]:
+    """Up to `count` distinct usable nodes by the plan's weights; none when it has no usable ones."""
+    edges, drawn = plan.edges, list[int]()
+    total = edges[-1]
+    if not total > 0.0:
+        return []
+    for _ in range(_DRAWS_PER_NODE * count):
+        index = int(edges.searchsorted(luck.random() * total, side="right"))
+        if index < len(edges) and index not in drawn and choice.may(index):
+            drawn.append(index)
+            if len(drawn) == count:
+                break
+    return drawn

@@ -49,10 +49,11 @@ class Work:
         """What the answer took, now that it is complete; the desk's meter reads `busy_slot_s`."""
         job, claim = self.job, self.claim
         started_s, first_s = claim.started_at_s or 0.0, claim.first_token_at_s or 0.0
+        prompt_from_s = first_s if claim.prompt_from_s is None else claim.prompt_from_s
         return Timings(
-            queue_ms=(started_s - self.loaded_s) * 1e3,
+            queue_ms=(prompt_from_s - self.loaded_s) * 1e3,
             load_ms=(self.loaded_s - claim.admitted_at_s) * 1e3,
-            prefill_ms=(first_s - started_s) * 1e3,
+            prefill_ms=(first_s - prompt_from_s) * 1e3,
             decode_ms=(ended_s - first_s) * 1e3,
             prompt_tokens=job.prompt_tokens,
             cached_tokens=job.prompt_tokens - self.uncached_tokens,

@@ -337,7 +337,8 @@ class SimNode:
     def _progress(self, work: Work, engine: Engine, at_s: float) -> bool:
         """A prompt or an answer is done; returns whether the job is."""
         if work.claim.first_token_at_s is None:
-            job, work.claim.first_token_at_s = work.job, at_s
+            job = work.job
+            self._desk.first_token(work.claim, at_s)
             self.tokens_prefilled += work.uncached_tokens
             self.tokens_cached += job.prompt_tokens - work.uncached_tokens
             self._memory.keep(engine.model, job.blocks)

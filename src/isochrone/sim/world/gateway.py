@@ -20,13 +20,14 @@ from isochrone.fleet import (
     LoadReported,
     NodeForgotten,
     NodeSilent,
+    Planned,
     ProbeAnswered,
     Tick,
 )
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
-from isochrone.model import Candidate, Decision, FleetView, Outcome, OutcomeKind, Request, Timings
-from isochrone.routing import Policy, Router, draw_probes, route
+from isochrone.model import Candidate, Decision, FleetView, GatewayPulse, Outcome, OutcomeKind, Request, Timings
+from isochrone.routing import Policy, Router, draw_probes, plan_if_due, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message
 
@@ -113,7 +114,18 @@ class SimGateway:
         self._by_node: dict[str, dict[int, Flight]] = {}
         self._deadlines: deque[Flight] = deque()
         self._probing = plan.router.policy.probing.per_request
+        self._pulses = 0
         self.retries = self.probes = self.dispatched = 0
+
+    @property
+    def name(self) -> str:
+        """As the other gateways know it."""
+        return f"gateway-{self.index}"
+
+    def pulse(self, now_s: float) -> GatewayPulse:
+        """Its traffic, for the other gateways."""
+        self._pulses += 1
+        return GatewayPulse(self.name, 0, self._pulses, flows=self.fleet.flows(now_s))
 
     def use(self, policy: Policy) -> None:
         """Decide by another policy from now on, and keep all beliefs: what a request's header does live."""
@@ -140,14 +152,23 @@ class SimGateway:
         self._deadlines.append(flight)
         self._budget.earn()
         self._outside.look(self.index, now_s)
-        view = self.fleet.view(flight.request.model, now_s)
-        decision = self._decide(view, flight, now_s)
+        decision = self._decide(self._view(flight, now_s), flight, now_s)
         candidate = decision.chosen
         left_ms = (flight.deadline_s - now_s) * 1e3
         if candidate is None or min(c.estimate.ttft_ms for c in decision.candidates) > left_ms:
             flight.decision = None if candidate is None else decision
             return self._end(flight, "refused", now_s)
         return self._try(flight, decision, candidate, now_s)
+
+    def _view(self, flight: Flight, now_s: float) -> FleetView:
+        """What is believed now, with a plan that is fresh enough."""
+        request = flight.request
+        view = self.fleet.view(request.model, now_s)
+        plan = plan_if_due(view, request, self._plan.router)
+        if plan is None:
+            return view
+        self.step(Planned(request.model, plan), now_s)
+        return self.fleet.view(request.model, now_s)
 
     def _route(self, view: FleetView, flight: Flight, now_s: float) -> Decision:
         del now_s
@@ -180,7 +201,7 @@ class SimGateway:
         if len(flight.failed) >= self._plan.attempts_max or len(flight.failed_by_engine) > 1:
             return self._end(flight, "failed", now_s)
         self._outside.look(self.index, now_s)
-        view = self.fleet.view(flight.request.model, now_s).without(frozenset(flight.failed))
+        view = self._view(flight, now_s).without(frozenset(flight.failed))
         decision = self._decide(view, flight, now_s)
         candidates = {candidate.node: candidate for candidate in decision.candidates}
         node = first_independent(list(candidates), flight.failed, self._failure_domains)

@@ -215,4 +215,5 @@ def _load(told: Mapping[str, float]) -> Load:
         backlog_s=told["backlog_s"],
         inflow=told["inflow"],
         kv_used=told["kv_used"],
+        prefill_s=told["prefill_s"],
     )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isochrone.fleet import FleetSettings, ProbeAnswered
-from isochrone.model import Load, Timings
+from isochrone.fleet import FleetSettings, GatewayHeard, ProbeAnswered
+from isochrone.model import GatewayPulse, Load, Timings
 from isochrone.routing import Policy, Router
 from isochrone.sim.node import Done, FirstToken, NodeEvent
 from isochrone.sim.scenario.settings import Scenario
@@ -81,6 +81,7 @@ class World:
         self._neighbours = Neighbours(plan.nodes, self.agenda, self.yard, seed=f"{plan.seed}/neighbours")
         self._flights: dict[tuple[int, int], Flight] = {}
         self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
+        self._said: list[GatewayPulse] = []
         self.announcements = self.arrived = 0
         Faults(self, self._stream("faults")).schedule(scenario.faults)
 
@@ -148,7 +149,20 @@ class World:
         for gateway in self.gateways:
             if gateway.alive:
                 gateway.tick(now_s)
+        self._gateways_speak(now_s)
         self.agenda.note(now_s + 1.0, self._every_second, None)
+
+    def _gateways_speak(self, now_s: float) -> None:
+        """Each hears what the others said a second ago, and says its own."""
+        said, self._said = self._said, []
+        for gateway in self.gateways:
+            if not gateway.alive:
+                continue
+            for pulse in said:
+                if pulse.gateway != gateway.name:
+                    gateway.step(GatewayHeard(pulse), now_s)
+            if (pulse := gateway.pulse(now_s)).flows:
+                self._said.append(pulse)
 
     # -- clients -------------------------------------------------------------------------------------
 

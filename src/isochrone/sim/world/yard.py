@@ -16,8 +16,8 @@ Heard = Callable[[int, NodeEvent, float], None]
 _LIFE = 1_000_000
 """Changes of a node's models in one life, at most, as far as versions tell them apart."""
 
-_LEAST = ("wait_s_least", "backlog_s_least")
-LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
+_LEAST = ("wait_s_least", "backlog_s_least", "prefill_s_least")
+LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
 
 
 class Yard:
@@ -139,7 +139,8 @@ class Yard:
             self._look(int(index), now_s)
         told = {name: self._loads[name][indices] for name in LOAD_FIELDS}
         age_s = now_s - self._loads["at_s"][indices]
-        told["wait_s"] = np.maximum(self._loads["wait_s_least"][indices], told["wait_s"] - age_s)
+        for name in ("wait_s", "prefill_s"):
+            told[name] = np.maximum(self._loads[f"{name}_least"][indices], told[name] - age_s)
         backlog_s = told["backlog_s"] - age_s * told["running"]
         told["backlog_s"] = np.maximum(self._loads["backlog_s_least"][indices], backlog_s)
         told["inflow"] *= np.exp(-age_s / DEFAULT_SETTINGS.flow_memory_s)
@@ -154,6 +155,7 @@ class Yard:
         loads["at_s"][index] = now_s
         least = node.overdue_load() if load.running else load
         loads["wait_s_least"][index] = min(load.wait_s, least.wait_s)
+        loads["prefill_s_least"][index] = min(load.prefill_s, least.prefill_s)
         loads["backlog_s_least"][index] = min(load.backlog_s, least.backlog_s)
         self._stale[index] = False
 

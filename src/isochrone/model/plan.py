@@ -1,0 +1,33 @@
+"""The plan: what share of the coming requests each node should get, from one gateway's view."""
+
+from dataclasses import dataclass
+
+from isochrone.model.columns import Floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """Draw weights for one model, and what is expected of everybody else; good for some tenths of a second.
+
+    All arrays have shape (nodes,), in the order of the view that it was made from.
+
+    Attributes:
+        made_at_s: when, on the gateway's monotonic clock.
+        refresh_s: how long it is good for.
+        edges: running sum of the weights of a draw, in requests; the last is the sum of all.
+        draws: how many nodes to draw for one request, on average: the fewer, the older the news and the more
+            others act on it.
+        others_flow: slot-seconds a second that everybody else is expected to send to each node.
+        service_s: what a typical request takes on a slot of each node.
+        prefill_share: of that, the share before the first token, 0 to 1.
+        level_s: the score, in seconds, up to which nodes get work.
+    """
+
+    made_at_s: float
+    refresh_s: float
+    edges: Floats
+    draws: float
+    others_flow: Floats
+    service_s: Floats
+    prefill_share: Floats
+    level_s: float

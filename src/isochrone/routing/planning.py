@@ -1,0 +1,160 @@
+"""The plan: spread the requests of the next moments so that all of them begin equally soon.
+
+Many gateways that act on the same old news and each choose the best node herd onto it. The remedy is to ask
+how everybody's requests together should fall, and to draw from that. Let theta be the time between the news
+and the end of the plan. In that time all gateways send `work * theta` slot-seconds. Poured over the nodes like
+water, each node's bottom at the score it had when it last spoke, they stand at one level L:
+
+    sum over nodes of room(L) = work * theta,    room(L) = slots * (L - score) + service * free slots
+
+A node takes its room's share of all requests: the good ones much, the full ones nothing; and the older the
+news, the higher the level and the nearer the shares to capacity, which is all that is known then. What the
+others pour is also what is expected of them in the wait of each node from here on.
+
+Source: water filling, as in Wardrop's equilibrium of parallel links ("Some theoretical aspects of road traffic
+research", 1952): with stale news no rule that all follow can do better than to make the used nodes equal.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from isochrone.model import Bools, FleetView, Floats, Plan, Request
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns
+
+_BISECTIONS = 24
+_WORK_MIN_S = 1e-3
+_SERVICE_MIN_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """How often to plan, and how boldly to draw.
+
+    Attributes:
+        refresh_s: a plan is good for so long.
+        nodes_per_s: of large fleets no more nodes than this are planned in a second.
+        draws_max: most nodes drawn for one request.
+        staleness_one_draw: draws are this over the staleness: the work that others send unseen, as a share of
+            all, times theta over the mean service time.
+    """
+
+    refresh_s: float = 0.2
+    nodes_per_s: float = 20_000.0
+    draws_max: float = 32.0
+    staleness_one_draw: float = 0.6
+
+
+DEFAULT_PLAN_SETTINGS = PlanSettings()
+
+
+def due(view: FleetView, settings: PlanSettings = DEFAULT_PLAN_SETTINGS) -> bool:
+    """Whether a new plan is wanted before the next request is placed."""
+    plan = view.plan
+    return plan is None or view.now_s - plan.made_at_s >= plan.refresh_s
+
+
+def make_plan(
+    view: FleetView, request: Request, weights: EstimateWeights, settings: PlanSettings = DEFAULT_PLAN_SETTINGS
+) -> Plan:
+    """A plan for requests like `request`, of the length that prompts lately had. Pure."""
+    columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)
+    typical = replace(request, prompt_bytes=round(view.prompt_bytes_mean or request.prompt_bytes))
+    service = ServiceColumns(view, typical, weights)
+    usable, service_s = columns.available, np.maximum(service.service_s, _SERVICE_MIN_S)
+    prefill_s = service.prefill_ms / 1e3
+    basin = _Basin(
+        usable=usable,
+        slots=columns.slots,
+        free=np.maximum(0.0, columns.slots - columns.running - columns.queued),
+        service_s=service_s,
+        prefill_s=np.maximum(prefill_s, _SERVICE_MIN_S),
+        told_wait_s=columns.reported_wait_s,
+        told_prefill_s=columns.reported_prefill_s,
+    )
+    bottom_s = service.score_ms / 1e3 - columns.wait_s
+    own, others = _work_per_s(view)
+    ages_s = columns.age_s[usable]
+    theta_s = refresh_s + (float(ages_s.mean()) if len(ages_s) else 0.0)
+    work_s = max((own + others) * theta_s, _WORK_MIN_S)
+    level_s, requests = basin.pour(bottom_s, work_s)
+    _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
+    poured = requests_anywhere * service_s
+    inflow = columns.inflow
+    background = max(0.0, 1.0 - (own + others) / max(float(inflow.sum()), _WORK_MIN_S))
+    return Plan(
+        made_at_s=view.now_s,
+        refresh_s=refresh_s,
+        edges=np.cumsum(requests),
+        draws=_draws(settings, others / max(own + others, _WORK_MIN_S), theta_s, _mean(service_s, requests)),
+        others_flow=others * poured / max(float(poured.sum()), _WORK_MIN_S) + background * inflow,
+        service_s=service_s,
+        prefill_share=np.clip(prefill_s / service_s, 0.0, 1.0),
+        level_s=level_s,
+    )
+
+
+def _work_per_s(view: FleetView) -> tuple[float, float]:
+    """(our own, the other gateways') slot-seconds a second for the view's model."""
+    return view.own_work_per_s, view.others_work_per_s
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    total = float(weights.sum())
+    return float((values * weights).sum()) / total if total > 0.0 else 0.0
+
+
+def _draws(settings: PlanSettings, others_share: float, theta_s: float, service_s: float) -> float:
+    """How many nodes to draw: one where news is worthless, many where nobody else acts unseen."""
+    staleness = others_share * theta_s / max(service_s, _SERVICE_MIN_S)
+    if staleness * settings.draws_max <= settings.staleness_one_draw:
+        return settings.draws_max
+    return max(2.0, settings.staleness_one_draw / staleness)
+
+
+@dataclass(frozen=True, slots=True)
+class _Basin:
+    """What requests are poured into; arrays of shape (nodes,)."""
+
+    usable: Bools
+    slots: Floats
+    free: Floats
+    service_s: Floats
+    prefill_s: Floats
+    told_wait_s: Floats
+    told_prefill_s: Floats
+
+    def pour(self, bottom_s: Floats, work_s: float) -> tuple[float, Floats]:
+        """(level in seconds, requests for each node) of `work_s` slot-seconds.
+
+        `bottom_s`: score of a typical request on each node without its wait, in seconds.
+        """
+        usable = self.usable
+        if not usable.any():
+            return 0.0, np.zeros(len(usable))
+        by_slot_s = np.where(usable, bottom_s + np.where(self.free > 0, 0.0, self.told_wait_s), np.inf)
+        by_prompt_s = np.where(usable, bottom_s + self.told_prefill_s, np.inf)
+        low_s = float(np.min(np.maximum(by_slot_s, by_prompt_s)[usable]))
+        high_s = float(np.max(np.maximum(by_slot_s, by_prompt_s)[usable]))
+        slots = float(self.slots[usable].sum())
+        high_s += work_s * float(np.max(self.service_s[usable])) / max(slots * _SERVICE_MIN_S, 1.0) + 1.0
+        while self._work(self._room(high_s, by_slot_s, by_prompt_s)) < work_s:
+            high_s = low_s + 2.0 * (high_s - low_s)
+        for _ in range(_BISECTIONS):
+            middle_s = (low_s + high_s) / 2
+            if self._work(self._room(middle_s, by_slot_s, by_prompt_s)) < work_s:
+                low_s = middle_s
+            else:
+                high_s = middle_s
+        return high_s, self._room(high_s, by_slot_s, by_prompt_s)
+
+    def _work(self, requests: Floats) -> float:
+        return float((requests * self.service_s).sum())
+
+    def _room(self, level_s: float, by_slot_s: Floats, by_prompt_s: Floats) -> Floats:
+        """Requests that each node takes before the next would score above the level."""
+        slots = self.slots * (level_s - by_slot_s) / self.service_s + self.free
+        prompts = (level_s - by_prompt_s) / self.prefill_s + 1.0
+        room = np.minimum(slots, prompts)
+        room[(by_slot_s >= level_s) | (by_prompt_s >= level_s)] = 0.0
+        return np.maximum(0.0, room)
