@@ -101,12 +101,15 @@ class RttMeasured:
 
 @dataclass(frozen=True, slots=True)
 class IdleAnnounced:
-    """A node that became idle told one gateway, drawn by lot: this one (Join-Idle-Queue).
+    """A node that has room again told one gateway, drawn by lot: this one (Join-Idle-Queue).
 
-    That is fresh news of its load too: nothing is at work there.
+    Attributes:
+        node: who.
+        load: its load as it said so.
     """
 
     node: str
+    load: Load
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class Fleet:
             case ev.Blamed():
                 return self._blame(node, event.why, now_s)
             case ev.IdleAnnounced():
-                self._announce_idle(node, now_s)
+                self._announce_idle(node, event.load, now_s)
             case ev.ProbeAnswered():
                 self._probe(node, event, now_s)
         return ()
@@ -303,9 +303,8 @@ class Fleet:
         node.expect_rtt(_UNKNOWN_RTT_MS if prior_ms is None else prior_ms)
         return (eff.NodeJoined(node.name),) if self._now_known(node) and not known_before else ()
 
-    def _announce_idle(self, node: NodeBelief, now_s: float) -> None:
-        load = node.load
-        node.hear_load(Load(load.slots, inflow=load.inflow), now_s)
+    def _announce_idle(self, node: NodeBelief, load: Load, now_s: float) -> None:
+        node.hear_load(load, now_s)
         self._idle.pop(node.row, None)
         self._idle[node.row] = None
         while len(self._idle) > self._settings.idle_max:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from isochrone.fleet import (
@@ -12,6 +13,7 @@ from isochrone.fleet import (
     Effect,
     Event,
     Fleet,
+    GatewayHeard,
     IdleAnnounced,
     NodeEjected,
     NodeForgotten,
@@ -23,11 +25,22 @@ from isochrone.fleet import (
     Tick,
 )
 from isochrone.gateway.settings import GatewaySettings
+from isochrone.model import GatewayPulse
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
 from isochrone.wire import WireError
+from isochrone.wire.gateways import GATEWAY_FLOWS_MAX, decode_gateway_pulse, encode_gateway_pulse
 from isochrone.wire.nodes import bytes_digest, decode_card, decode_idle, decode_pulse
-from isochrone.wire.subjects import IDLE, IDLE_LISTENERS, PING_PATH, PULSES, pulse_subject
+from isochrone.wire.subjects import (
+    GATEWAYS,
+    IDLE,
+    IDLE_LISTENERS,
+    PING_PATH,
+    PULSES,
+    gateway_subject,
+    idle_subject,
+    pulse_subject,
+)
 
 Listener = Callable[..., None]
 """Called with `silent=True` when a node falls silent, and with `silent=False` when it speaks again."""
@@ -62,6 +75,7 @@ class Membership:
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, set[Listener]] = {}
+        self._epoch = clock.unix_ms()
         self.undecodable = 0
         self.idle_heard = 0
 
@@ -72,7 +86,9 @@ class Membership:
         await self._bus.subscribe(PULSES, self._heard)
         if self._settings.hears_idle_news:
             await self._bus.subscribe(IDLE, self._heard_idle, queue=IDLE_LISTENERS)
+        await self._bus.subscribe(GATEWAYS, self._heard_gateway)
         self._spawn(self._ticks())
+        self._spawn(self._speak())
 
     async def stop(self) -> None:
         """End all probes and ticks."""
@@ -111,14 +127,38 @@ class Membership:
             return
         self.step(PulseReceived(pulse))
 
-    def _heard_idle(self, _subject: str, payload: bytes) -> None:
+    def _heard_idle(self, subject: str, payload: bytes) -> None:
         try:
-            node = decode_idle(payload)
+            node, load = decode_idle(payload)
         except WireError:
             self.undecodable += 1
             return
+        if subject != idle_subject(node):
+            self.undecodable += 1
+            return
         self.idle_heard += 1
-        self.step(IdleAnnounced(node))
+        self.step(IdleAnnounced(node, load))
+
+    def _heard_gateway(self, subject: str, payload: bytes) -> None:
+        try:
+            pulse = decode_gateway_pulse(payload)
+        except WireError:
+            self.undecodable += 1
+            return
+        if subject != gateway_subject(pulse.gateway):
+            self.undecodable += 1
+        elif pulse.gateway != self._settings.name or pulse.epoch != self._epoch:  # our own words come back
+            self.step(GatewayHeard(pulse))
+
+    async def _speak(self) -> None:
+        """Tell the other gateways our traffic, over and over."""
+        for seq in count(1):
+            await asyncio.sleep(self._settings.pulse_s)
+            flows = self.fleet.flows(self._clock.now_s())
+            pulse = GatewayPulse(
+                self._settings.name, self._epoch, seq, self._settings.region, flows[:GATEWAY_FLOWS_MAX]
+            )
+            await self._bus.publish(gateway_subject(pulse.gateway), encode_gateway_pulse(pulse))
 
     async def _fetch_card(self, node: str) -> None:
         try:

@@ -37,6 +37,7 @@ class GatewaySettings:
         rtt_probe_s_max: a probe that takes longer is given up.
         probes_in_flight_max: probes for a policy's sake at once; the next one is dropped and counted.
         probe_s_max: such a probe is given up after so long: its answer would be too old to use.
+        pulse_s: seconds between two words of this gateway to the others on its traffic.
         tick_s: seconds between two looks at who is silent.
         fleet: bounds and time constants of the beliefs.
     """
@@ -63,6 +64,7 @@ class GatewaySettings:
     rtt_probe_s_max: float = 5.0
     probes_in_flight_max: int = 64
     probe_s_max: float = 1.0
+    pulse_s: float = 1.0
     tick_s: float = 0.5
     fleet: FleetSettings = DEFAULT_SETTINGS
 

@@ -14,7 +14,7 @@ from isochrone.wire.errors import WireError
 
 CARD_BYTES_MAX = 256 * 1024
 PULSE_BYTES_MAX = 256 * 1024
-IDLE_BYTES_MAX = 128
+IDLE_BYTES_MAX = 512
 _ORDER_MAX = 2**62
 MODELS_MAX = 1024
 TEXT_MAX = 256
@@ -37,6 +37,7 @@ _T = TypeVar("_T")
 @dataclass(frozen=True, slots=True)
 class _Idle:
     node: str
+    load: Load
 
 
 _idles = msgspec.json.Decoder(_Idle)
@@ -116,14 +117,16 @@ def decode_pulse(data: bytes) -> Pulse:
     return pulse
 
 
-def encode_idle(node: str) -> bytes:
-    """What the node called `node` publishes when it became idle."""
-    return _encoder.encode(_Idle(node))
+def encode_idle(node: str, load: Load) -> bytes:
+    """What the node called `node` publishes when it has room again."""
+    return _encoder.encode(_Idle(node, _rounded(load)))
 
 
-def decode_idle(data: bytes) -> str:
-    """The name of the node that became idle. Raises WireError."""
-    return check_node_name(_decode(_idles, data, IDLE_BYTES_MAX, "announcement").node)
+def decode_idle(data: bytes) -> tuple[str, Load]:
+    """The name of the node that has room again, and its load. Raises WireError."""
+    said = _decode(_idles, data, IDLE_BYTES_MAX, "announcement")
+    _check_load(said.load, "announcement")
+    return check_node_name(said.node), said.load
 
 
 def encode_load(load: Load) -> bytes:

@@ -21,11 +21,14 @@ DECISIONS_PATH = "/isochrone/v1/decisions/"
 PULSES = "isochrone.pulse.*"
 """Subscribe here for the pulses of all nodes."""
 
-IDLE = "isochrone.idle"
-"""A node that became idle says so here; each announcement is heard by one gateway of those that listen."""
+IDLE = "isochrone.idle.*"
+"""A node that has room again says so; each announcement is heard by one gateway of those that listen."""
 
 IDLE_LISTENERS = "isochrone-gateways"
 """The NATS queue group in which gateways listen on `IDLE`."""
+
+GATEWAYS = "isochrone.gateway.*"
+"""Subscribe here for the pulses of all gateways: the traffic that each sends."""
 
 DECISIONS = "isochrone.decision.*"
 """Subscribe here for every decision with its outcomes, as one event, from all gateways."""
@@ -58,6 +61,16 @@ TRAILER_LOAD = b"x-isochrone-load"
 def pulse_subject(node: str) -> str:
     """Where the node called `node` publishes its pulses."""
     return f"isochrone.pulse.{node}"
+
+
+def idle_subject(node: str) -> str:
+    """Where the node called `node` says that it has room again."""
+    return f"isochrone.idle.{node}"
+
+
+def gateway_subject(gateway: str) -> str:
+    """Where the gateway called `gateway` publishes its traffic."""
+    return f"isochrone.gateway.{gateway}"
 
 
 def decision_subject(gateway: str) -> str:

@@ -27,7 +27,7 @@ from isochrone.wire.nodes import (
     encode_pulse,
 )
 from isochrone.wire.openai import error_body
-from isochrone.wire.subjects import IDLE, pulse_subject
+from isochrone.wire.subjects import idle_subject, pulse_subject
 
 
 class Agent:
@@ -120,7 +120,8 @@ class Agent:
         self._idle_news.look()
 
     def _announce_idle(self) -> None:
-        self._spawn(self._bus.publish(IDLE, encode_idle(self._settings.name)))
+        name, load = self._settings.name, self.state.desk.load(self.state.clock.now_s())
+        self._spawn(self._bus.publish(idle_subject(name), encode_idle(name, load)))
 
     def _bus_changed(self, connected: bool) -> None:  # noqa: FBT001 - the port's signature
         if connected:

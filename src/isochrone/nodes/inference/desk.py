@@ -152,6 +152,12 @@ class Desk:
             prefill_s=min(prompts_s + sum(job.prefill_s for job in self.waiting.values()), SECONDS_MAX),
         )
 
+    def has_room(self, now_s: float) -> bool:
+        """Whether the prompt of a request accepted now would begin at once."""
+        if self.waiting or len(self.running) + self.foreign_jobs >= self.slots:
+            return False
+        return self._running_s(now_s)[1] <= 0.0
+
     def _running_s(self, now_s: float) -> tuple[list[float], float]:
         """(seconds that each running job still needs, seconds until the last of their prompts is done).
 

@@ -217,8 +217,9 @@ class SimNode:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is at work and nothing waits, and power is on."""
-        return self._up and not self._works
+        """Whether a new prompt would begin at once, and power is on."""
+        prompts = any(engine.batch.prompts for engine in self._busy)
+        return self._up and not prompts and len(self._works) == len(self._desk.running) < self._desk.slots
 
     @property
     def models_version(self) -> int:

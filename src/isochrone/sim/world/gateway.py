@@ -269,10 +269,10 @@ class SimGateway:
         if self.alive:
             self.step(answer, now_s)
 
-    def idle(self, now_s: float, node: str) -> None:
-        """A node told that it became idle."""
+    def idle(self, now_s: float, news: IdleAnnounced) -> None:
+        """A node told that it has room again."""
         if self.alive:
-            self.step(IdleAnnounced(node), now_s)
+            self.step(news, now_s)
 
     # -- time ----------------------------------------------------------------------------------------
 

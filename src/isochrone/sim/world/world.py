@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isochrone.fleet import FleetSettings, GatewayHeard, ProbeAnswered
+from isochrone.fleet import FleetSettings, GatewayHeard, IdleAnnounced, ProbeAnswered
 from isochrone.model import GatewayPulse, Load, Timings
 from isochrone.routing import Policy, Router
 from isochrone.sim.node import Done, FirstToken, NodeEvent
@@ -82,6 +82,7 @@ class World:
         self._flights: dict[tuple[int, int], Flight] = {}
         self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
         self._said: list[GatewayPulse] = []
+        self._idle = [True] * len(plan.nodes)
         self.announcements = self.arrived = 0
         Faults(self, self._stream("faults")).schedule(scenario.faults)
 
@@ -228,6 +229,8 @@ class World:
             del self._flights[node, flight.job.id]
             load = self._told_load(node, now_s)
             self._answer(now_s, node, Message(flight, attempt, 503, load))
+        if self._wants_idle_news:
+            self._look_idle(node, now_s)
 
     def _answer(self, now_s: float, node: int, message: Message) -> None:
         """Send a failure back."""
@@ -246,8 +249,8 @@ class World:
             flight = self._flights.pop((node, event.job_id), None)
             if flight is not None:
                 self._send_tail(flight, node, event, now_s)
-            if self._wants_idle_news and self.yard.is_idle(node):
-                self._announce(node, now_s)
+        if self._wants_idle_news:
+            self._look_idle(node, now_s)
 
     def _send_head(self, flight: Flight, node: int, at_s: float, now_s: float) -> None:
         if not self.plan.scenario.traffic.stream:
@@ -306,6 +309,13 @@ class World:
             answer = ProbeAnswered(self.yard.names[node], model, self.yard.load(node, now_s), rtt_ms)
             self.agenda.note(now_s + back_s, self.gateways[gateway].probed, answer)
 
+    def _look_idle(self, node: int, now_s: float) -> None:
+        """Work came or went there: announce it when that has made room."""
+        idle, was_idle = self.yard.is_idle(node), self._idle[node]
+        self._idle[node] = idle
+        if idle and not was_idle:
+            self._announce(node, now_s)
+
     def _announce(self, node: int, now_s: float) -> None:
         listening = [gateway.index for gateway in self.gateways if gateway.alive]
         if not listening:
@@ -314,7 +324,8 @@ class World:
         if not self.network.cut[gateway, node]:
             self.announcements += 1
             back_s = self.network.back(gateway, node)
-            self.agenda.note(now_s + back_s, self.gateways[gateway].idle, self.yard.names[node])
+            news = IdleAnnounced(self.yard.names[node], self.yard.load(node, now_s))
+            self.agenda.note(now_s + back_s, self.gateways[gateway].idle, news)
 
     def nodes_in(self, regions: Sequence[str]) -> list[int]:
         """Indices of the nodes that stand in one of `regions`."""

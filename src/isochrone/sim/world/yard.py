@@ -126,7 +126,7 @@ class Yard:
         return self.nodes[index].load(now_s)
 
     def is_idle(self, index: int) -> bool:
-        """Whether nothing is at work or waits there."""
+        """Whether a new prompt would begin there at once."""
         return self.nodes[index].idle
 
     def loads(self, indices: "np.ndarray[tuple[int], np.dtype[np.intp]]", now_s: float) -> dict[str, Floats]:
