@@ -24,8 +24,8 @@ from isochrone.cli.places import DEMO_MODEL, DEMO_NODES
 from isochrone.model import Timings
 from isochrone.ports import SettingError
 from isochrone.relay import Headers, HttpClient
-from isochrone.sim.measured import Measured, Prefill
-from isochrone.sim.workload import Arrival, WorkloadSettings, generate
+from isochrone.sim.live.measured import Measured, Prefill
+from isochrone.sim.live.workload import Arrival, WorkloadSettings, generate
 from isochrone.wire.subjects import MODEL_PATH, STATUS_PATH, TRAILER_TIMINGS
 from isochrone.wire.timings import decode_timings
 

@@ -25,7 +25,7 @@ from fidelity_report import draw, noise, table
 from isochrone.cli.demo import DEMO_POLICIES, workload
 from isochrone.cli.demo_report import Plan
 from isochrone.cli.places import DEMO_NODES
-from isochrone.sim.fidelity import (
+from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
     Line,
@@ -33,9 +33,9 @@ from isochrone.sim.fidelity import (
     ranking_agreement,
     simulate,
 )
-from isochrone.sim.measured import Measured, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, measured_scenario, slowdowns
+from isochrone.sim.live.workload import Arrival, generate
 from isochrone.sim.scenario.files import Scenario
-from isochrone.sim.workload import Arrival, generate
 
 ROOT = Path(__file__).resolve().parents[1]
 SEEDS = 40

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
-from isochrone.sim.fidelity import Figure, Line
-from isochrone.sim.statistics import rank_agreement
+from isochrone.sim.live.fidelity import Figure, Line
+from isochrone.sim.results.statistics import rank_agreement
 
 MEAN_OFF_MAX, P99_OFF_MAX, TAU_MIN = 0.10, 0.20, 0.9
 

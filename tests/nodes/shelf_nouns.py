@@ -9,10 +9,15 @@ from typing import TypeVar
 from isochrone.model import ModelCard
 from isochrone.nodes.inference.settings import ModelSpec
 from isochrone.nodes.inference.shelf import Shelf, ShelfParts, ShelvedModel
-from isochrone.ports import EngineMetrics, StoredModel
+from isochrone.ports import EngineError, EngineMetrics, StoredModel
 
 PATIENCE_S = 2.0
 """Only a broken test waits so long."""
+
+EACH = {"a": 80, "b": 80, "c": 80}
+"""Weights of 80 bytes are taken to need 100 of memory."""
+
+BOOM = EngineError("boom")
 
 T = TypeVar("T")
 
@@ -164,3 +169,11 @@ async def loaded(bench: Bench, shelf: Shelf, *names: str) -> list[ShelvedModel]:
         await soon(shelf.engine(model))
         models.append(model)
     return models
+
+
+def asking(shelf: Shelf, model: ShelvedModel) -> "asyncio.Task[object]":
+    return asyncio.create_task(shelf.engine(model))
+
+
+def states(shelf: Shelf) -> dict[str, str]:
+    return {model.card.name: model.state.value for model in shelf.models()}

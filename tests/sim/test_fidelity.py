@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isochrone.ports import SettingError
-from isochrone.sim.fidelity import (
+from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
     compare,
@@ -14,7 +14,7 @@ from isochrone.sim.fidelity import (
     simulate,
     token_chain,
 )
-from isochrone.sim.measured import Measured, Prefill, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, Prefill, measured_scenario, slowdowns
 from isochrone.sim.scenario.files import Scenario
 
 ALONE = Measured(

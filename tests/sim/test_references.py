@@ -10,9 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.model import PromptBlocks
-from isochrone.sim.fluid import Stream, Terms, fluid_goodput_per_s, streams_of
 from isochrone.sim.node import Done, FirstToken, SimNode
-from isochrone.sim.references import Question, contention_free, hit_tokens, pooled_srpt, srpt_ends_s
+from isochrone.sim.references import (
+    Question,
+    Stream,
+    Terms,
+    contention_free,
+    fluid_goodput_per_s,
+    hit_tokens,
+    pooled_srpt,
+    srpt_ends_s,
+    streams_of,
+)
 from isochrone.sim.spec import HardwareSpec, Job, ModelSpec, NodeSpec, SpeedSpec
 
 MODELS = {"m": ModelSpec("m", 10e9, 0.0), "n": ModelSpec("n", 30e9, 0.0)}

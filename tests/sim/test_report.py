@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from isochrone.ports import SettingError
-from isochrone.sim.comparison import cells
 from isochrone.sim.report import ReportWords, write_report
-from isochrone.sim.results import RunMeta, Slo, blank_columns, write_run
+from isochrone.sim.results import RunMeta, Slo, blank_columns, cells, write_run
 
 HOSTILE = '<script>alert("x")</script>&$x_{1}$ \u4e2d\u202e'
 VOID = {"meta", "img"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.sim.statistics import (
+from isochrone.sim.results.statistics import (
     Outcomes,
     block_ratio,
     compare,

@@ -25,7 +25,7 @@ from isochrone.cli.places import DEMO_MODEL, DEMO_NODES
 from isochrone.cli.policy import check_policy
 from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url
 from isochrone.cli.shell import run
-from isochrone.sim.workload import Arrival, WorkloadSettings, generate
+from isochrone.sim.live.workload import Arrival, WorkloadSettings, generate
 
 DEMO_POLICIES = ("soonest", "nearest", "random", "round-robin", "least-request")
 """What is compared when nothing is said: a few that everybody knows, for each takes minutes."""

@@ -11,7 +11,7 @@ from isochrone.cli.reach import auth_headers
 from isochrone.model import Timings
 from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Headers, HttpClient, Response
-from isochrone.sim.workload import Arrival
+from isochrone.sim.live.workload import Arrival
 from isochrone.wire.subjects import (
     DECISIONS_PATH,
     HEADER_DECISION,

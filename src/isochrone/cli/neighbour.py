@@ -11,7 +11,7 @@ from isochrone.cli.shell import log, network_token, run, until_signal
 from isochrone.cli.supervise import say_ready
 from isochrone.ports import UpstreamError
 from isochrone.relay import Headers, HttpClient
-from isochrone.sim.workload import WorkloadSettings, generate
+from isochrone.sim.live.workload import WorkloadSettings, generate
 
 _PAUSE_AFTER_ERROR_S = 1.0
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from isochrone import __version__
 from isochrone.ports import SettingError
 from isochrone.routing import find_policy
-from isochrone.sim.bounds import bounds
+from isochrone.sim.references import bounds
 from isochrone.sim.results import RunColumns, RunMeta
 from isochrone.sim.scenario.files import Scenario, arrivals, build_nodes, digest, gateway_regions, geography
 from isochrone.sim.spec import REFERENCE_B0, REFERENCE_B1, REFERENCES, Job, NodeSpec

@@ -10,7 +10,7 @@ from scipy.optimize import linprog
 from scipy.sparse import coo_array
 
 from isochrone.ports import SettingError
-from isochrone.sim.references import Question, RttMs, node_cost_s, question_columns
+from isochrone.sim.references.references import Question, RttMs, node_cost_s, question_columns
 from isochrone.sim.spec import HardwareSpec, NodeSpec
 
 Place = tuple[str, str]

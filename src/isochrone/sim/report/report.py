@@ -18,9 +18,10 @@ from string import Template
 import numpy as np
 
 from isochrone.ports import SettingError
-from isochrone.sim import pictures
-from isochrone.sim.album import save_pictures
-from isochrone.sim.comparison import (
+from isochrone.sim.report import pictures
+from isochrone.sim.report.album import save_pictures
+from isochrone.sim.results import RunMeta, RunSummary, Slo, write_summary_json
+from isochrone.sim.results.comparison import (
     B0,
     B3,
     COUNTER_B0_TTFT_MS,
@@ -31,8 +32,7 @@ from isochrone.sim.comparison import (
     cells,
     varying,
 )
-from isochrone.sim.results import RunMeta, RunSummary, Slo, write_summary_json
-from isochrone.sim.statistics import SEEDS_ENOUGH, Interval, Loss
+from isochrone.sim.results.statistics import SEEDS_ENOUGH, Interval, Loss
 
 REPORT_FILE = "report.html"
 _PICTURED_CELLS_MAX = 6
@@ -149,7 +149,7 @@ def write_report(folder: Path, words: ReportWords) -> Path:
     for _, group in groupby(told, key=lambda item: (item.meta.scenario, item.meta.digest)):
         body.append(_scenario(list(group)))
     body.append(_closing(words, told))
-    template = Template(files("isochrone.sim").joinpath("report_template.html").read_text("utf-8"))
+    template = Template(files("isochrone.sim.report").joinpath("template.html").read_text("utf-8"))
     page = template.substitute(title=escape(words.title), body="\n".join(body))
     path = folder / REPORT_FILE
     scratch = path.with_name(f".{REPORT_FILE}.{os.getpid()}.part")

@@ -15,10 +15,10 @@ import numpy as np
 from isochrone.model import PromptBlocks
 from isochrone.ports import SettingError
 from isochrone.routing import find_policy
+from isochrone.sim.results.statistics import METRICS, Floats, block_ratio, mean, rank_agreement
 from isochrone.sim.runner import Run, world_plan
 from isochrone.sim.scenario.files import Scenario, build_nodes
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job, NodeSpec
-from isochrone.sim.statistics import METRICS, Floats, block_ratio, mean, rank_agreement
 from isochrone.sim.world.world import World
 
 SETTLE_S = 20.0

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from isochrone.sim.statistics import Interval, mean, quantile
+from isochrone.sim.results.comparison import Course
+from isochrone.sim.results.statistics import Interval, mean, quantile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,21 +46,6 @@ class Highlight:
     def order(self, policy: str) -> int:
         """What is drawn on top."""
         return 3 if policy == self.ours else 2 if policy == self.rival else 1
-
-
-@dataclass(frozen=True, slots=True)
-class Course:
-    """What happened when, of one policy; equal lengths, NaN or inf where nothing was answered.
-
-    Attributes:
-        at_s: arrivals of requests.
-        ttft_ms: of each, NaN for one not answered.
-        good: which were answered within the SLO.
-    """
-
-    at_s: Floats
-    ttft_ms: Floats
-    good: NDArray[np.bool_]
 
 
 def ttft_tails(ttft_ms: Mapping[str, Floats], highlight: Highlight) -> bytes:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from isochrone.ports import SettingError
-from isochrone.sim.words import sentences, words_for
+from isochrone.sim.live.words import sentences, words_for
 
 CV_MAX = 10.0
 _CV_NONE = 1e-3

@@ -11,21 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from isochrone.ports import SettingError
-from isochrone.sim.pictures import Course
-from isochrone.sim.results import (
-    RunMeta,
-    RunSummary,
-    Slo,
-    codes,
-    ended_as,
-    numbers,
-    read_meta,
-    read_run,
-    summarise,
-    tpots_ms,
-    truths,
-)
-from isochrone.sim.statistics import Floats, Interval, Loss, Outcomes, compare, mean, where_it_loses
+from isochrone.sim.results.files import RunMeta, read_meta, read_run
+from isochrone.sim.results.rows import codes, ended_as, numbers, tpots_ms, truths
+from isochrone.sim.results.statistics import Floats, Interval, Loss, Outcomes, compare, mean, where_it_loses
+from isochrone.sim.results.summaries import RunSummary, Slo, summarise
 
 REFERENCE_PREFIX = "reference-"
 """Begins the names of what is no policy: `reference-b0`, `reference-b1`, `reference-b3`."""
@@ -38,6 +27,21 @@ COUNTER_B3_TOTAL_MS = "reference_b3_total_ms"
 
 _OURS = "soonest"
 _LOSSES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What happened when, of one policy; equal lengths, NaN or inf where nothing was answered.
+
+    Attributes:
+        at_s: arrivals of requests.
+        ttft_ms: of each, NaN for one not answered.
+        good: which were answered within the SLO.
+    """
+
+    at_s: Floats
+    ttft_ms: Floats
+    good: NDArray[np.bool_]
 
 
 @dataclass(slots=True)

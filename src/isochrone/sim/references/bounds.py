@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from isochrone.sim.fluid import Terms, fluid_goodput_per_s, streams_of
-from isochrone.sim.references import Question, contention_free, pooled_srpt
+from isochrone.sim.references.fluid import Terms, fluid_goodput_per_s, streams_of
+from isochrone.sim.references.references import Question, contention_free, pooled_srpt
 from isochrone.sim.results import RunColumns, blank_columns
 from isochrone.sim.scenario.files import Scenario, gateway_regions, geography
 from isochrone.sim.spec import Job, NodeSpec
