@@ -18,7 +18,8 @@ class Estimate:
         prompt_tokens: prompt length in tokens, estimated.
         cached_tokens: of these, believed to be in the node's prefix cache.
         output_tokens: expected length of the answer.
-        score_ms: what `soonest` compares: first token, weighed decode and uncertainty.
+        score_ms: what `soonest` compares: first token, weighed decode, congestion and uncertainty.
+        congestion_ms: what its prompt takes from those who come after.
     """
 
     rtt_ms: float
@@ -32,6 +33,7 @@ class Estimate:
     cached_tokens: int
     output_tokens: int
     score_ms: float
+    congestion_ms: float = 0.0
 
     @property
     def ttft_ms(self) -> float:

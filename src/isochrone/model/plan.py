@@ -20,6 +20,8 @@ class Plan:
         others_flow: slot-seconds a second that everybody else is expected to send to each node.
         service_s: what a typical request takes on a slot of each node.
         prefill_share: of that, the share before the first token, 0 to 1.
+        prefill_price: what a millisecond of prompt processing takes from those who come after, in milliseconds;
+            0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
     """
 
@@ -30,4 +32,5 @@ class Plan:
     others_flow: Floats
     service_s: Floats
     prefill_share: Floats
+    prefill_price: float
     level_s: float

@@ -2,7 +2,7 @@
 
     ttft  = rtt + wait + cold + max(0, prefill_base + prefill_per_token * (prompt - cached) + bias)
     total = ttft + tpot * (output - 1)
-    score = ttft + beta * tpot * (output - 1) + kappa * uncertainty
+    score = ttft + beta * tpot * (output - 1) + price * prefill + kappa * uncertainty
 
 A node close by may be far in time: this function is where that is seen. Its terms are told in
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
@@ -28,12 +28,14 @@ class EstimateWeights:
     Attributes:
         beta_stream: weight of a later token when the client reads along; reading is slower than decoding.
         beta_whole: weight of a later token when the client waits for the whole answer.
+        congestion: weight of what a request takes from those who come after it.
         kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
         uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
     """
 
     beta_stream: float = 0.1
     beta_whole: float = 1.0
+    congestion: float = 1.0
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
 
@@ -54,6 +56,8 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
     uncertainty_ms = model.error_ms + weights.uncertainty_ms_per_s * node.age_s
     beta = weights.beta_stream if request.stream else weights.beta_whole
 
+    congestion_ms = weights.congestion * prefill_price(view) * prefill_ms
+
     ttft_ms = node.rtt_ms + (node.wait_s + model.ready_in_s) * 1e3 + max(0.0, prefill_ms + model.bias_ms)
     return Estimate(
         rtt_ms=node.rtt_ms,
@@ -62,11 +66,12 @@ def estimate(view: FleetView, request: Request, node: NodeView, weights: Estimat
         prefill_ms=prefill_ms,
         bias_ms=model.bias_ms,
         decode_ms=decode_ms,
+        congestion_ms=congestion_ms,
         uncertainty_ms=uncertainty_ms,
         prompt_tokens=round(prompt_tokens),
         cached_tokens=int(cached_tokens),
         output_tokens=round(output_tokens),
-        score_ms=ttft_ms + beta * decode_ms + weights.kappa * uncertainty_ms,
+        score_ms=ttft_ms + beta * decode_ms + congestion_ms + weights.kappa * uncertainty_ms,
     )
 
 
@@ -78,6 +83,7 @@ class ServiceColumns:
 
     def __init__(self, view: FleetView, request: Request, weights: EstimateWeights) -> None:
         self._columns, self._weights = view.nodes.columns, weights
+        self._price = prefill_price(view)
         self._beta = weights.beta_stream if request.stream else weights.beta_whole
         self._prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
         self._later_tokens = _output_tokens(view, request) - 1
@@ -120,7 +126,13 @@ class ServiceColumns:
         """The estimate's score."""
         columns, weights = self._columns, self._weights
         uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
-        return self.ttft_ms + self._beta * self.decode_ms + weights.kappa * uncertainty_ms
+        congestion_ms = weights.congestion * self._price * self.prefill_ms
+        return self.ttft_ms + self._beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
+
+
+def prefill_price(view: FleetView) -> float:
+    """What a millisecond of prompt processing takes from others, in milliseconds; 0 without a plan."""
+    return view.plan.prefill_price if view.plan is not None else 0.0
 
 
 def _prefill_speed(model: ModelView) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from isochrone.routing.estimate import EstimateWeights, ServiceColumns
 _BISECTIONS = 24
 _WORK_MIN_S = 1e-3
 _SERVICE_MIN_S = 1e-6
+_PRICED_RHO_MAX = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,14 @@ class PlanSettings:
         refresh_s: a plan is good for so long.
         nodes_per_s: of large fleets no more nodes than this are planned in a second.
         draws_max: most nodes drawn for one request.
-        staleness_one_draw: draws are this over the staleness: the work that others send unseen, as a share of
-            all, times theta over the mean service time.
+        unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it is
+            heard again.
     """
 
     refresh_s: float = 0.2
     nodes_per_s: float = 20_000.0
     draws_max: float = 32.0
-    staleness_one_draw: float = 0.6
+    unseen_one_draw: float = 1.2
 
 
 DEFAULT_PLAN_SETTINGS = PlanSettings()
@@ -86,10 +87,11 @@ def make_plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
         edges=np.cumsum(requests),
-        draws=_draws(settings, others / max(own + others, _WORK_MIN_S), theta_s, _mean(service_s, requests)),
+        draws=_draws(settings, others / max(own + others, _WORK_MIN_S), requests),
         others_flow=others * poured / max(float(poured.sum()), _WORK_MIN_S) + background * inflow,
         service_s=service_s,
         prefill_share=np.clip(prefill_s / service_s, 0.0, 1.0),
+        prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
     )
 
@@ -104,12 +106,23 @@ def _mean(values: Floats, weights: Floats) -> float:
     return float((values * weights).sum()) / total if total > 0.0 else 0.0
 
 
-def _draws(settings: PlanSettings, others_share: float, theta_s: float, service_s: float) -> float:
+def _draws(settings: PlanSettings, others_share: float, requests: Floats) -> float:
     """How many nodes to draw: one where news is worthless, many where nobody else acts unseen."""
-    staleness = others_share * theta_s / max(service_s, _SERVICE_MIN_S)
-    if staleness * settings.draws_max <= settings.staleness_one_draw:
+    used = float(np.count_nonzero(requests))
+    unseen = others_share * float(requests.sum()) / used if used else 0.0
+    if unseen * settings.draws_max <= settings.unseen_one_draw:
         return settings.draws_max
-    return max(2.0, settings.staleness_one_draw / staleness)
+    return max(1.0, settings.unseen_one_draw / unseen)
+
+
+def _price(prompt_work_per_s: float, nodes: int) -> float:
+    """What a second of prompt processing costs those behind it, in seconds, at this load of `nodes` lines.
+
+    In a line at load rho a second more makes everybody later by it who comes before the line is empty again:
+    rho / (1 - rho) of them on average (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period).
+    """
+    rho = min(_PRICED_RHO_MAX, prompt_work_per_s / max(1, nodes))
+    return rho / (1.0 - rho)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,8 +35,6 @@ class Parameters:
     idle: int = 4
     owners: int = 8
     plan: bool = True
-    pi: float = 0.0
-    keep: int = 0
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
@@ -52,15 +50,7 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     if parameters.owners and choice.owners:
         by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
         candidates.update(dict.fromkeys(by_length[: parameters.owners]))
-    if parameters.keep:
-        from isochrone.routing.keys import affinity, prefix_key
-        if not choice.owners:
-            name_hash, key = choice.columns.name_hash, prefix_key(choice.request, 2)
-            candidates.update(dict.fromkeys(choice.least(-affinity(name_hash, key))[: parameters.keep]))
-    def cost(i):
-        e = choice.estimate(i)
-        return e.score_ms + parameters.pi*e.prefill_ms
-    return sorted(candidates, key=cost)[: choice.wanted]
+    return choice.soonest(list(candidates))[: choice.wanted]
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
