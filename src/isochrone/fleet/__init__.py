@@ -32,7 +32,7 @@ from isochrone.fleet.events import (
     RttMeasured,
     Tick,
 )
-from isochrone.fleet.fleet import Fleet
+from isochrone.fleet.fleet import Fleet, Me
 from isochrone.fleet.settings import FleetSettings
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "IdleAnnounced",
     "LoadReported",
     "LoadsReceived",
+    "Me",
     "NodeEjected",
     "NodeForgotten",
     "NodeJoined",

@@ -1,6 +1,7 @@
 """The beliefs of all nodes, and how events change them."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,23 +17,48 @@ from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
-from isochrone.model import FleetView, GatewayPulse, Load, ModelFlow, ModelPulse, NodeCard, OutcomeKind, Pulse
+from isochrone.model import (
+    FleetView,
+    GatewayPulse,
+    Load,
+    ModelFlow,
+    ModelPulse,
+    NodeCard,
+    OutcomeKind,
+    Peer,
+    Places,
+    Pulse,
+    name_hash,
+)
 
-RttPrior = Callable[[str], float | None]
-"""Round trip in milliseconds from this gateway to a region, or None when the table does not know it."""
+RttBetween = Callable[[str, str], float | None]
+"""Round trip in milliseconds between two regions, or None when the table does not know one of them."""
 
-_UNKNOWN_RTT_MS = 50.0
 _FLOW_MIN = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    """The gateway that believes: its name and its place in the region table."""
+
+    name: str = "gateway"
+    region: str = ""
+
+
+NOBODY = Me()
 
 
 class Fleet:
     """Beliefs of one gateway. Not for use from several threads."""
 
     def __init__(
-        self, settings: FleetSettings = DEFAULT_SETTINGS, rtt_prior: RttPrior = lambda _region: None
+        self,
+        settings: FleetSettings = DEFAULT_SETTINGS,
+        me: Me = NOBODY,
+        rtt_between: RttBetween = lambda _a, _b: None,
     ) -> None:
-        self._settings = settings
-        self._rtt_prior = rtt_prior
+        self._settings, self._me = settings, me
+        self._places = Places(rtt_between)
         self._table = NodeTable()
         self._rows: list[NodeBelief | None] = []
         self._free_rows: list[int] = []
@@ -79,8 +105,15 @@ class Fleet:
             prompt_bytes_mean=lore.tokens.mean_x,
             own_work_per_s=lore.flow.at(now_s),
             others_work_per_s=self._gateways.work_per_s(model),
+            peers=self._peers(model, lore, now_s),
+            places=self._places,
             plan=lore.plan,
         )
+
+    def _peers(self, model: str, lore: ModelLore, now_s: float) -> tuple[Peer, ...]:
+        me = self._me
+        ours = Peer(me.name, name_hash(me.name), me.region, lore.flow.at(now_s), ourselves=True)
+        return (ours, *(peer for peer in self._gateways.peers(model) if peer.name != me.name))
 
     def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
         """Our own traffic, for the other gateways: each model that we lately sent requests for."""
@@ -299,8 +332,8 @@ class Fleet:
             return ()
         known_before = node.known
         node.card, node.card_digest = event.card, event.digest
-        prior_ms = self._rtt_prior(event.card.region)
-        node.expect_rtt(_UNKNOWN_RTT_MS if prior_ms is None else prior_ms)
+        self._table.region[node.row] = self._places.number(event.card.region)
+        node.expect_rtt(self._places.rtt_ms(self._me.region, event.card.region))
         return (eff.NodeJoined(node.name),) if self._now_known(node) and not known_before else ()
 
     def _announce_idle(self, node: NodeBelief, load: Load, now_s: float) -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from isochrone.model import GatewayPulse
+from isochrone.model import GatewayPulse, Peer, name_hash
 
 
 @dataclass(slots=True)
@@ -42,6 +42,15 @@ class Gateways:
     def pulses(self) -> tuple[GatewayPulse, ...]:
         """The last word of each."""
         return tuple(pulse for pulse, _ in self._heard.values())
+
+    def peers(self, model: str) -> tuple[Peer, ...]:
+        """The other gateways that send requests for a model."""
+        return tuple(
+            Peer(pulse.gateway, name_hash(pulse.gateway), pulse.region, flow.work_per_s)
+            for pulse, _ in self._heard.values()
+            for flow in pulse.flows
+            if flow.model == model
+        )
 
     def work_per_s(self, model: str) -> float:
         """Slot-seconds a second that they send for a model, all together."""

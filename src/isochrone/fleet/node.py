@@ -137,8 +137,7 @@ class NodeBelief:
         load_at_s, others_at_s = float(table.load_at_s[row]), float(table.others_at_s[row])
         age_s = now_s - load_at_s
         if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
-            own_flow = self._ledger.flow.at(now_s) if self._ledger is not None else 0.0
-            others_flow = max(0.0, float(table.inflow[row]) - own_flow)
+            others_flow = self._others_inflow(now_s)
             others_s = others_flow * age_s
         else:
             others_flow = float(table.others_flow[row])
@@ -163,6 +162,11 @@ class NodeBelief:
                 prefill_share=float(table.prefill_share[row]),
             )
         )
+
+    def _others_inflow(self, now_s: float) -> float:
+        """Of the inflow that the node told, what did not come from us."""
+        own_flow = self._ledger.flow.at(now_s) if self._ledger is not None else 0.0
+        return max(0.0, float(self._table.inflow[self.row]) - own_flow)
 
     # -- round trip ----------------------------------------------------------------------------------
 
@@ -293,6 +297,7 @@ class NodeBelief:
             queued=load.queued,
             kv_used=load.kv_used,
             inflow=load.inflow,
+            others_inflow=self._others_inflow(now_s),
             backlog_s=load.backlog_s,
             reported_prefill_s=load.prefill_s,
             reported_wait_s=load.wait_s,

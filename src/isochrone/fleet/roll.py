@@ -13,7 +13,7 @@ from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable, NodeTable
 from isochrone.fleet.wait import Waiting, waits_s
-from isochrone.model import Bools, Columns, Floats, Hashes, NodeView, Probe, PromptBlocks, Roll
+from isochrone.model import Bools, Columns, Floats, Hashes, Indices, NodeView, Probe, PromptBlocks, Roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,10 @@ class FleetColumns:
         return self._beliefs.table.name_hash[self._nodes]
 
     @cached_property
+    def region(self) -> Indices:
+        return self._beliefs.table.region[self._nodes]
+
+    @cached_property
     def rtt_ms(self) -> Floats:
         return self._of_node(self._beliefs.table.rtt_ms)
 
@@ -142,6 +146,15 @@ class FleetColumns:
     @cached_property
     def inflow(self) -> Floats:
         return self._of_node(self._beliefs.table.inflow)
+
+    @cached_property
+    def others_inflow(self) -> Floats:
+        table = self._beliefs.table
+        own_flow_age_s = self._now_s - self._of_node(table.own_flow_at_s)
+        own_flow = self._of_node(table.own_flow) * np.exp(
+            -own_flow_age_s / self._beliefs.settings.flow_memory_s
+        )
+        return np.asarray(np.maximum(0.0, self.inflow - own_flow))
 
     @cached_property
     def backlog_s(self) -> Floats:
@@ -187,11 +200,7 @@ class FleetColumns:
         since_s = since_s + np.where(planned_s >= told_s, self._of_node(table.others_s), 0.0)
         unplanned = planned_s < 0.0
         if unplanned.any():
-            own_flow_age_s = now_s - self._of_node(table.own_flow_at_s)
-            own_flow = self._of_node(table.own_flow) * np.exp(
-                -own_flow_age_s / self._beliefs.settings.flow_memory_s
-            )
-            flow = np.where(unplanned, np.maximum(0.0, self.inflow - own_flow), flow)
+            flow = np.where(unplanned, self.others_inflow, flow)
             since_s = np.where(unplanned, flow * self.age_s, since_s)
         return flow, since_s
 

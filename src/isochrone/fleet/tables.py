@@ -68,6 +68,7 @@ class NodeTable(Table):
         "epoch": ("i8", -1),
         "seq": ("i8", -1),
         "name_hash": ("u8", 0),
+        "region": ("i8", 0),
         "heard_at_s": ("f8", 0.0),
         "load_at_s": ("f8", 0.0),
         "slots": ("f8", 1.0),
@@ -98,6 +99,7 @@ class NodeTable(Table):
     epoch: Indices
     seq: Indices
     name_hash: Hashes
+    region: Indices
     heard_at_s: Floats
     load_at_s: Floats
     slots: Floats

@@ -7,17 +7,19 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Roll
-from isochrone.model.gateway import GatewayPulse, ModelFlow
+from isochrone.model.gateway import GatewayPulse, ModelFlow, Peer
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
-from isochrone.model.plan import Plan
+from isochrone.model.places import UNKNOWN_RTT_MS, Places
+from isochrone.model.plan import Homes, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import PromptBlocks, Request
 
 __all__ = [
     "NO_PROBES",
+    "UNKNOWN_RTT_MS",
     "Bools",
     "Candidate",
     "Columns",
@@ -28,6 +30,7 @@ __all__ = [
     "Floats",
     "GatewayPulse",
     "Hashes",
+    "Homes",
     "Indices",
     "ListedColumns",
     "Load",
@@ -40,6 +43,8 @@ __all__ = [
     "NodeView",
     "Outcome",
     "OutcomeKind",
+    "Peer",
+    "Places",
     "Plan",
     "Probe",
     "ProbeSettings",

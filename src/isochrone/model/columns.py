@@ -27,6 +27,10 @@ class Columns(Protocol):
         """64 well-mixed bits of the node's name, the same at every gateway."""
 
     @property
+    def region(self) -> Indices:
+        """The number of the node's region in the view's `places`."""
+
+    @property
     def rtt_ms(self) -> Floats:
         """Round trip from this gateway."""
 
@@ -53,6 +57,10 @@ class Columns(Protocol):
     @property
     def inflow(self) -> Floats:
         """Work offered by everybody when last heard, slot-seconds a second."""
+
+    @property
+    def others_inflow(self) -> Floats:
+        """Of the inflow, what did not come from us."""
 
     @property
     def backlog_s(self) -> Floats:

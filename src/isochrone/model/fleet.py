@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from isochrone.model.columns import Columns
+from isochrone.model.gateway import Peer
 from isochrone.model.listed import ListedColumns
 from isochrone.model.node import ModelState
+from isochrone.model.places import Places
 from isochrone.model.plan import Plan
 from isochrone.model.probe import Probe
 from isochrone.model.request import PromptBlocks
@@ -66,6 +68,7 @@ class NodeView:
         queued: requests waiting for a slot when last heard.
         kv_used: share of the KV cache in use when last heard, 0 to 1.
         inflow: work offered by everybody, slot-seconds a second, when last heard.
+        others_inflow: of that, what did not come from us.
         backlog_s: slot-seconds of work left when last heard.
         reported_prefill_s: seconds of prompt processing ahead of a new request as last heard.
         reported_wait_s: seconds to a free slot as last heard.
@@ -92,6 +95,7 @@ class NodeView:
     queued: int = 0
     kv_used: float = 0.0
     inflow: float = 0.0
+    others_inflow: float = 0.0
     backlog_s: float = 0.0
     reported_prefill_s: float = 0.0
     reported_wait_s: float = 0.0
@@ -171,6 +175,8 @@ class FleetView:
         prompt_bytes_mean: how long prompts lately were; 0 before the first.
         own_work_per_s: what we lately sent for this model, slot-seconds a second.
         others_work_per_s: what the other gateways tell that they send.
+        peers: the gateways that send requests for this model, ourselves included.
+        places: the regions of nodes and gateways, and how far they are apart.
         plan: the last plan for this model, None before the first and after nodes came or went.
     """
 
@@ -191,6 +197,8 @@ class FleetView:
     prompt_bytes_mean: float = 0.0
     own_work_per_s: float = 0.0
     others_work_per_s: float = 0.0
+    peers: tuple[Peer, ...] = ()
+    places: Places = field(default_factory=Places)
     plan: Plan | None = None
 
     @classmethod

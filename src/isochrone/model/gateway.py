@@ -35,3 +35,22 @@ class GatewayPulse:
     seq: int
     region: str = ""
     flows: tuple[ModelFlow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A gateway that sends requests for one model, ourselves included.
+
+    Attributes:
+        name: its name.
+        name_hash: 64 well-mixed bits of it.
+        region: its place in the region RTT table, or "".
+        work_per_s: slot-seconds a second that it sends for the model.
+        ourselves: whether it is this gateway.
+    """
+
+    name: str
+    name_hash: int
+    region: str
+    work_per_s: float
+    ourselves: bool = False

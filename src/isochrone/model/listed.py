@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from isochrone.model.columns import Bools, Floats, Hashes
+from isochrone.model.columns import Bools, Floats, Hashes, Indices
 
 if TYPE_CHECKING:
     from isochrone.model.fleet import ModelView, NodeView
@@ -38,6 +38,10 @@ class ListedColumns:
         return np.array([name_hash(node.node) for node in self._nodes], dtype=np.uint64)
 
     @property
+    def region(self) -> Indices:
+        return np.zeros(len(self._nodes), dtype=np.intp)
+
+    @property
     def rtt_ms(self) -> Floats:
         return self._of(lambda node: node.rtt_ms)
 
@@ -64,6 +68,10 @@ class ListedColumns:
     @property
     def inflow(self) -> Floats:
         return self._of(lambda node: node.inflow)
+
+    @property
+    def others_inflow(self) -> Floats:
+        return self._of(lambda node: node.others_inflow)
 
     @property
     def backlog_s(self) -> Floats:

@@ -1,8 +1,26 @@
 """The plan: what share of the coming requests each node should get, from one gateway's view."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isochrone.model.columns import Floats
+from isochrone.model.columns import Floats, Indices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Homes:
+    """The division of a model's nodes among the gateways, from one gateway's view.
+
+    Attributes:
+        own: indices of the nodes that are ours, in order.
+        lifts_ms: what made each gateway's share fit, by name: where the next division starts.
+        shares: of the work, by name, smoothed.
+        made_at_s: when.
+    """
+
+    own: Indices
+    lifts_ms: Mapping[str, float]
+    shares: Mapping[str, float]
+    made_at_s: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,6 +41,7 @@ class Plan:
         prefill_price: what a millisecond of prompt processing takes from those who come after, in milliseconds;
             0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
+        homes: the nodes that are ours, None where all gateways share all.
     """
 
     made_at_s: float
@@ -34,3 +53,4 @@ class Plan:
     prefill_share: Floats
     prefill_price: float
     level_s: float
+    homes: Homes | None = None

@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from isochrone.model import Bools, FleetView, Floats, Plan, Request
+from isochrone.model import Bools, Columns, FleetView, Floats, Homes, Plan, Request
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns
+from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
 
 _BISECTIONS = 24
 _WORK_MIN_S = 1e-3
@@ -81,19 +82,45 @@ def make_plan(
     level_s, requests = basin.pour(bottom_s, work_s)
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
-    inflow = columns.inflow
-    background = max(0.0, 1.0 - (own + others) / max(float(inflow.sum()), _WORK_MIN_S))
+    homes = _homes(view, service, usable)
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
         edges=np.cumsum(requests),
         draws=_draws(settings, others / max(own + others, _WORK_MIN_S), requests),
-        others_flow=others * poured / max(float(poured.sum()), _WORK_MIN_S) + background * inflow,
+        others_flow=_others_flow(columns, others, own + others, poured, homes),
         service_s=service_s,
         prefill_share=np.clip(prefill_s / service_s, 0.0, 1.0),
         prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
+        homes=homes,
     )
+
+
+def _homes(view: FleetView, service: ServiceColumns, usable: Bools) -> Homes | None:
+    """The division of the nodes: the last one while it is fresh."""
+    last = view.plan.homes if view.plan is not None else None
+    if last is not None and view.now_s - last.made_at_s < DEFAULT_HOME_SETTINGS.refresh_s:
+        return last
+    capacity = view.nodes.columns.slots / np.maximum(service.service_s, _SERVICE_MIN_S)
+    return divide(view, capacity, usable & (view.nodes.columns.ready_in_s <= 0.0))
+
+
+def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, homes: Homes | None) -> Floats:
+    """Slot-seconds a second that everybody but us is expected to send to each node, shape (nodes,).
+
+    The other gateways pour as we do, on nodes that are not our home; of those, what each node tells is better
+    known. What the nodes tell beyond all gateways' word comes from users of their own, and stays as it is.
+    """
+    inflow = columns.inflow
+    background = max(0.0, 1.0 - all_ / max(float(inflow.sum()), _WORK_MIN_S)) * inflow
+    if homes is not None:
+        poured = poured.copy()
+        poured[homes.own] = 0.0
+    flow = others * poured / max(float(poured.sum()), _WORK_MIN_S) + background
+    if homes is not None:
+        flow[homes.own] = columns.others_inflow[homes.own]
+    return np.asarray(flow)
 
 
 def _work_per_s(view: FleetView) -> tuple[float, float]:

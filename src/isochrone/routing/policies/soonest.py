@@ -9,8 +9,10 @@ herd), from those that hold a prefix of the prompt, and from those that told us,
 idle. The least estimate of them wins.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from isochrone.model import Plan
 from isochrone.routing.choice import Choice
@@ -26,31 +28,58 @@ class Parameters:
 
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
+        home: of the nodes that are ours, so many of the best.
         idle: of the nodes that announced idle, so many of the last.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
+        spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
+            that are not ours are looked at too.
         plan: draw by the plan; without it all nodes are compared.
     """
 
     draws: float = 0.0
+    home: int = 3
     idle: int = 4
     owners: int = 8
+    spill: float = 2.0
     plan: bool = True
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
+        within("home", self.home, 0, 64)
         within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
-    candidates = dict.fromkeys(_drawn(choice, luck, parameters))
-    if parameters.idle:
-        candidates.update(dict.fromkeys(choice.idle(parameters.idle)))
+    candidates = dict.fromkeys(_at_home(choice, parameters))
     if parameters.owners and choice.owners:
         by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
         candidates.update(dict.fromkeys(by_length[: parameters.owners]))
+    if not candidates or _crowded(choice, candidates, parameters):
+        candidates.update(dict.fromkeys(_drawn(choice, luck, parameters)))
+        if parameters.idle:
+            candidates.update(dict.fromkeys(choice.idle(parameters.idle)))
     return choice.soonest(list(candidates))[: choice.wanted]
+
+
+def _at_home(choice: Choice, parameters: Parameters) -> list[int]:
+    """The best of the nodes that are ours; none where nothing is."""
+    plan = choice.view.plan
+    if not parameters.home or plan is None or plan.homes is None:
+        return []
+    own = plan.homes.own
+    own = own[choice.columns.available[own]]
+    scores_ms = choice.service.score_ms[own]
+    order = np.argsort(scores_ms, kind="stable")[: parameters.home]
+    return [int(index) for index in own[order]]
+
+
+def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
+    """Whether our own nodes are worse than what the whole fleet would give us."""
+    plan = choice.view.plan
+    best_ms = min(choice.estimate(index).score_ms for index in candidates)
+    return plan is None or best_ms > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:

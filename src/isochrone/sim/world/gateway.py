@@ -18,6 +18,7 @@ from isochrone.fleet import (
     FleetSettings,
     IdleAnnounced,
     LoadReported,
+    Me,
     NodeForgotten,
     NodeSilent,
     Planned,
@@ -73,7 +74,8 @@ class GatewayPlan:
     Attributes:
         router: how it decides.
         settings: of its beliefs.
-        rtt_prior: what it knows of distances before it measured any.
+        region: where it stands.
+        rtt_between: the region table.
         timeout_s: when it gives a request up.
         attempts_max: nodes tried for one request.
         stream: clients read answers token by token.
@@ -81,7 +83,8 @@ class GatewayPlan:
 
     router: Router
     settings: FleetSettings
-    rtt_prior: Callable[[str], float | None]
+    region: str
+    rtt_between: Callable[[str, str], float | None]
     timeout_s: float
     attempts_max: int
     stream: bool = True
@@ -109,13 +112,16 @@ class SimGateway:
         self.index, self.alive = index, True
         self._plan, self._outside, self._luck = plan, outside, luck
         self._decide = decide or self._route
-        self.fleet = Fleet(plan.settings, plan.rtt_prior)
+        self.fleet = self._new_fleet()
         self._budget = RetryBudget(_RETRIES_PER_REQUEST, _RETRIES_SAVED_MAX)
         self._by_node: dict[str, dict[int, Flight]] = {}
         self._deadlines: deque[Flight] = deque()
         self._probing = plan.router.policy.probing.per_request
         self._pulses = 0
         self.retries = self.probes = self.dispatched = 0
+
+    def _new_fleet(self) -> Fleet:
+        return Fleet(self._plan.settings, Me(self.name, self._plan.region), self._plan.rtt_between)
 
     @property
     def name(self) -> str:
@@ -125,7 +131,7 @@ class SimGateway:
     def pulse(self, now_s: float) -> GatewayPulse:
         """Its traffic, for the other gateways."""
         self._pulses += 1
-        return GatewayPulse(self.name, 0, self._pulses, flows=self.fleet.flows(now_s))
+        return GatewayPulse(self.name, 0, self._pulses, self._plan.region, self.fleet.flows(now_s))
 
     def use(self, policy: Policy) -> None:
         """Decide by another policy from now on, and keep all beliefs: what a request's header does live."""
@@ -306,7 +312,7 @@ class SimGateway:
                 self._end(flight, "lost", now_s)
         self._deadlines.clear()
         self._by_node.clear()
-        self.fleet = Fleet(self._plan.settings, self._plan.rtt_prior)
+        self.fleet = self._new_fleet()
 
     def give_up_all(self, now_s: float) -> None:
         """The end of the world: what is still under way stays unanswered."""

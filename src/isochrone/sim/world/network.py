@@ -58,10 +58,9 @@ class Network:
         """Seconds back to the client."""
         return self._one_way_ms(self._gateway_regions[gateway], region) / 1e3
 
-    def rtt_ms(self, gateway: int, region: str) -> float:
+    def rtt_ms_between(self, origin: str, region: str) -> float:
         """The round trip that the region table promises."""
-        home = self._gateway_regions[gateway]
-        return self._one_way_ms(home, region) + self._one_way_ms(region, home)
+        return self._one_way_ms(origin, region) + self._one_way_ms(region, origin)
 
     def nearest_gateways(self, region: str) -> list[list[int]]:
         """All gateways, the nearest to clients in `region` first; those that are equally near together."""

@@ -114,7 +114,8 @@ class World:
             GatewayPlan(
                 router=router,
                 settings=settings,
-                rtt_prior=lambda region: self.network.rtt_ms(index, region),
+                region=plan.gateway_regions[index],
+                rtt_between=self.network.rtt_ms_between,
                 timeout_s=scenario.gateways.timeout_s,
                 attempts_max=scenario.gateways.attempts_max,
                 stream=scenario.traffic.stream,

@@ -1,0 +1,140 @@
+"""Homes: which nodes a gateway looks after, so that few gateways act on one node unseen by each other.
+
+Many gateways that share all nodes act on each other's old news. If each node has one gateway that sends most of
+its work, that gateway's own ledger says nearly all there is to know of it, however old the node's last word is.
+So the nodes are divided: each gateway gets capacity in proportion to the work it sends, near rather than far.
+All gateways work it out alone, from what gateways and nodes tell, and come out nearly alike.
+
+    home(node) = argmax over gateways of  (lift(gateway) - rtt(gateway, node)) / tau + gumbel(gateway, node)
+
+`gumbel` is noise by hash, the same at every gateway: a node keeps its home while little changes. The lifts are
+found by iteration, so that each gateway's share of the capacity is its share of the work.
+
+Sources: the division is an optimal transport with entropy (Cuturi, "Sinkhorn distances", NIPS 2013) rounded by
+weighted rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from isochrone.model import Bools, FleetView, Floats, Hashes, Homes, Peer
+
+_ITERATIONS = 24
+_WORK_SHARE_MIN = 1e-4
+_EXP_MAX = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class HomeSettings:
+    """How the nodes are divided.
+
+    Attributes:
+        nodes_min: a home has at least so many nodes: to balance needs some to choose from. Where there are
+            fewer for each gateway, gateways share homes.
+        rtt_ms: `tau`, the difference in round trip that is worth about as much as luck.
+        refresh_s: how often they are divided anew.
+        share_gain: how much of a change in the gateways' shares of the work is followed each time.
+    """
+
+    nodes_min: int = 8
+    rtt_ms: float = 20.0
+    refresh_s: float = 5.0
+    share_gain: float = 0.3
+
+
+DEFAULT_HOME_SETTINGS = HomeSettings()
+
+
+def divide(
+    view: FleetView,
+    capacity: Floats,
+    ready: Bools,
+    settings: HomeSettings = DEFAULT_HOME_SETTINGS,
+) -> Homes | None:
+    """The nodes that are ours, or None where all gateways share them all.
+
+    `capacity`: slot-seconds a second of each node, shape (nodes,); `ready`: those that count. Starts from the
+    division before, which the view's plan holds, and changes the shares of the work only slowly.
+    """
+    nodes = np.flatnonzero(ready)
+    groups = _groups(view, len(nodes) // settings.nodes_min)
+    if len(groups) < 2:
+        return None
+    names = [group[0].name for group in groups]
+    last = view.plan.homes if view.plan is not None else None
+    shares = _shares(groups, last.shares if last is not None else {}, settings.share_gain)
+    rtt_ms = np.stack([_rtt_ms(view, group)[nodes] for group in groups])
+    noise = np.stack([_gumbel(view.nodes.columns.name_hash[nodes], group[0]) for group in groups])
+    likings, weights = noise - rtt_ms / settings.rtt_ms, capacity[nodes] / max(float(capacity[nodes].sum()), 1e-9)
+    before = last.lifts_ms if last is not None else {}
+    lifts = np.array([before.get(name, 0.0) for name in names]) / settings.rtt_ms
+    lifts = _balanced(likings, weights, shares, lifts)
+    owner = np.argmax(likings + lifts[:, None], axis=0)
+    ours = next(number for number, group in enumerate(groups) if any(peer.ourselves for peer in group))
+    return Homes(
+        own=nodes[owner == ours],
+        lifts_ms=dict(zip(names, (lifts * settings.rtt_ms).tolist(), strict=True)),
+        shares=dict(zip(names, shares.tolist(), strict=True)),
+        made_at_s=view.now_s,
+    )
+
+
+def _shares(groups: list[list[Peer]], before: Mapping[str, float], gain: float) -> Floats:
+    """Each group's share of the work, shape (groups,), near what it was."""
+    now = np.array([sum(peer.work_per_s for peer in group) for group in groups])
+    now = np.maximum(now / max(float(now.sum()), 1e-9), _WORK_SHARE_MIN)
+    known = [before.get(group[0].name) for group in groups]
+    shares = np.array(
+        [share if was is None else was + gain * (share - was) for share, was in zip(now, known, strict=True)]
+    )
+    return np.asarray(shares / shares.sum())
+
+
+def _balanced(likings: Floats, weights: Floats, shares: Floats, lifts: Floats) -> Floats:
+    """Lifts, shape (groups,), at which each group owns its share of the weights, as nearly as nodes divide."""
+    best, least = lifts, np.inf
+    step = 1.0
+    for _ in range(_ITERATIONS):
+        owner = np.argmax(likings + lifts[:, None], axis=0)
+        got = np.bincount(owner, weights, minlength=len(shares))
+        off = float(np.max(np.abs(got - shares) / shares))
+        if off < least:
+            best, least = lifts, off
+        lifts = lifts + step * np.log(shares / np.maximum(got, shares / 4.0))
+        lifts = np.clip(lifts - lifts.mean(), -_EXP_MAX, _EXP_MAX)
+        step *= 0.9
+    return best
+
+
+def _groups(view: FleetView, most: int) -> list[list[Peer]]:
+    """The gateways, each alone where there are at most `most`; else those near each other together."""
+    peers = sorted(view.peers, key=lambda peer: peer.name)
+    if len(peers) <= most:
+        return [[peer] for peer in peers]
+    if most < 2:
+        return [peers] if peers else []
+    seeds = sorted(peers, key=lambda peer: (peer.name_hash, peer.name))[:most]
+    groups = {seed.name: [seed] for seed in seeds}
+    for peer in peers:
+        if peer.name not in groups:
+            fit = [(view.places.rtt_ms(peer.region, seed.region), len(groups[seed.name])) for seed in seeds]
+            groups[seeds[fit.index(min(fit))].name].append(peer)
+    return list(groups.values())
+
+
+def _rtt_ms(view: FleetView, group: list[Peer]) -> Floats:
+    """Round trip from a group of gateways to each node, by the region table, shape (nodes,)."""
+    by_region = np.mean([view.places.rtt_ms_from(peer.region) for peer in group], axis=0)
+    return np.asarray(by_region[view.nodes.columns.region])
+
+
+def _gumbel(nodes: Hashes, peer: Peer) -> Floats:
+    """Standard Gumbel noise by hash, shape (nodes,): the mixing function is SplitMix64's (Steele et al., 2014)."""
+    mixed = nodes ^ np.uint64(peer.name_hash)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed = mixed ^ (mixed >> np.uint64(31))
+    uniform = ((mixed >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    return np.asarray(-np.log(-np.log(uniform)))
