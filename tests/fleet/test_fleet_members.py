@@ -181,7 +181,7 @@ def test_a_fleet_is_bounded_and_room_comes_free():
 
 
 def test_the_round_trip_is_the_tables_until_it_is_measured():
-    fleet = Fleet(rtt_prior={"eu": 12.0}.get)
+    fleet = Fleet(me=Me("g", "us"), rtt_between=lambda *regions: {("us", "eu"): 12.0}.get(regions))
     pulse(fleet, 0.0)
     fleet.step(a_card(region="eu"), 0.0)
     assert (seen(fleet, 0.0).rtt_ms, seen(fleet, 0.0).rtt_measured) == (12.0, False)

@@ -18,6 +18,7 @@ from fleet_nouns import (
 )
 
 from isochrone.fleet import Dispatched, Fleet, FleetSettings, LoadReported, PulseReceived
+from isochrone.fleet.ledger import Flight
 from isochrone.fleet.speed import Speed
 from isochrone.model import Load, ModelPulse, ModelState, Outcome, OutcomeKind, Request, Timings
 from isochrone.routing import EstimateWeights, estimate
@@ -121,7 +122,7 @@ def a_speed(**claim) -> Speed:
 
 def learn(speed: Speed, ttft_ms: float, now_s: float, timings: Timings | None = None, **terms) -> None:
     outcome = Outcome("r", "a", OutcomeKind.ANSWERED, 200, ttft_ms=ttft_ms, timings=timings)
-    speed.learn(a_request(), an_estimate(**terms), outcome, now_s)
+    speed.learn(a_request(), Flight("a", an_estimate(**terms)), outcome, now_s)
 
 
 @pytest.mark.parametrize("every_s", [0.1, 1.0, 10.0, 30.0])
@@ -158,7 +159,8 @@ def test_what_a_queue_or_a_cold_model_took_is_no_bias():
 
 def test_an_unstreamed_answer_tells_no_first_token():
     speed = a_speed()
-    speed.learn(a_request(), an_estimate(), Outcome("r", "a", OutcomeKind.ANSWERED, total_ms=9e3), 1.0)
+    outcome = Outcome("r", "a", OutcomeKind.ANSWERED, total_ms=9e3)
+    speed.learn(a_request(), Flight("a", an_estimate()), outcome, 1.0)
     view = speed.view(1, 1.0)
     assert (view.bias_ms, view.error_ms, view.observations) == (0.0, 0.0, 1)
 
@@ -210,7 +212,7 @@ def test_a_model_that_begins_to_load_keeps_its_claimed_speeds():
     before = seen(fleet, 10.0).models[MODEL]
     fleet.step(a_dispatch(a_request()), 10.0)
     after = seen(fleet, 10.0).models[MODEL]
-    assert after == replace(before, state=ModelState.LOADING)
+    assert after == replace(before, state=ModelState.LOADING, cached_prefix=after.cached_prefix)
 
 
 def test_dispatches_turn_the_round_robin():

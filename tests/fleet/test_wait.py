@@ -1,178 +1,273 @@
-"""The wait for a slot against a queue that is really served, first come, first served."""
+"""The wait in closed form, against queues that are really served, first come, first served."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from heapq import heapify, heapreplace
+from math import factorial, isfinite
 
+import numpy as np
 import pytest
 from fleet_nouns import a_dispatch, a_request, joined, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet import LoadReported
-from isochrone.fleet.wait import SinceReport, Unseen, wait_s
+from isochrone.fleet.wait import Waiting, wait_s, waits_s
 from isochrone.model import Load
 
 SLACK_S = 1e-9
-
-Work = list[tuple[float, float]]
-"""(arrival, service) in order of arrival."""
+FIELDS = tuple(field.name for field in fields(Waiting))
+NOTHING = Waiting(**{**dict.fromkeys(FIELDS, 0.0), "slots": 1.0})
 
 eighths = st.integers(0, 160).map(lambda count: count / 8)
 """Times whose sums and differences are exact in floating point: what is exact can be told by `==`."""
 
 jobs = st.lists(eighths.filter(bool), max_size=6)
-arrivals = st.lists(st.tuples(st.integers(-16, 200).map(lambda count: count / 8), eighths), max_size=6).map(
-    sorted
-)
-"""Also from before the report (it may have crossed them) and from after the instant asked about."""
+dispatches = st.lists(eighths, max_size=6)
 
 
-def clipped(work: Work, now_s: float) -> Work:
-    return [(min(max(at_s, 0.0), now_s), service_s) for at_s, service_s in work]
-
-
-def at_report(services_s: list[float]) -> Work:
-    return [(0.0, service_s) for service_s in services_s]
-
-
-def served_wait_s(work: Work, slots: int, now_s: float) -> float:
-    """Serve each in order on the slot that is free first; what the next one would wait at `now_s`."""
+def served_wait_s(services_s: list[float], slots: int, now_s: float) -> float:
+    """Serve all that is there at 0, each on the slot free first; what the next one would wait at `now_s`."""
     free_at_s = [0.0] * slots
     heapify(free_at_s)
-    for arrived_s, service_s in work:
-        heapreplace(free_at_s, max(arrived_s, free_at_s[0]) + service_s)
+    for service_s in services_s:
+        heapreplace(free_at_s, free_at_s[0] + service_s)
     return max(0.0, free_at_s[0] - now_s)
 
 
 def reported(services_s: list[float], slots: int) -> Load:
     """What a node of `slots` says at time 0 of jobs of which the first ones run and the others queue."""
     running = min(slots, len(services_s))
-    wait = served_wait_s(at_report(services_s), slots, 0.0)
+    wait = served_wait_s(services_s, slots, 0.0)
     return Load(slots, running, len(services_s) - running, wait, sum(services_s))
 
 
-def since(age_s: float, work: Work, others_flow: float = 0.0) -> SinceReport:
-    return SinceReport(age_s, tuple(Unseen(*arrival) for arrival in work), others_flow)
+def waiting(load: Load, age_s: float = 0.0, own_s: list[float] | tuple = (), **more: float) -> Waiting[float]:
+    """A node that said `load` `age_s` ago and was sent `own_s` right after it."""
+    told = Waiting(
+        **{name: float(getattr(load, name)) for name in ("slots", "running", "queued", "backlog_s", "prefill_s")},
+        told_wait_s=load.wait_s,
+        age_s=age_s,
+        own_unseen=float(len(own_s)),
+        own_unseen_s=sum(own_s),
+        **dict.fromkeys(FIELDS[9:], 0.0),
+    )
+    return replace(told, **more)
 
 
-# -- one slot: exact ---------------------------------------------------------------------------------
+def mean_wait_s(slots: int, rho: float) -> float:
+    """Of the stationary M/M/slots queue whose service takes a second: Erlang's C formula."""
+    work = slots * rho
+    free = sum(work**busy / factorial(busy) for busy in range(slots))
+    full = work**slots / factorial(slots) / (1 - rho)
+    return full / (free + full) / slots / (1 - rho)
 
 
-@given(jobs, arrivals, eighths)
-def test_exact_for_one_slot(before, after, now_s):
-    truth_s = served_wait_s(at_report(before) + clipped(after, now_s), 1, now_s)
-    assert wait_s(reported(before, 1), since(now_s, after)) == truth_s
+# -- one slot, one gateway: exact --------------------------------------------------------------------
 
 
-@given(jobs, st.lists(st.tuples(eighths, eighths), max_size=5).map(sorted), eighths)
-def test_one_slot_and_one_gateway_are_exact_from_the_dispatches_alone(before, after, age_s):
-    """The same through the beliefs: the ledger must work out itself what the report did not know."""
+@given(jobs, dispatches, eighths)
+def test_exact_for_one_slot_when_all_was_sent_right_after_the_report(before, own_s, age_s):
+    told = waiting(reported(before, 1), age_s, own_s)
+    assert wait_s(told) == served_wait_s([*before, *own_s], 1, age_s)
+
+
+@given(jobs, dispatches, eighths)
+def test_one_slot_and_one_gateway_are_exact_through_the_beliefs(before, own_s, age_s):
+    """The ledger must work out itself what the report did not know."""
     begin_s, instant_s = 128.0, 1 / 1024
     fleet = joined(now_s=begin_s - 1, rtt_ms=0.0)
     fleet.step(LoadReported("a", reported(before, 1)), begin_s)
-    after = [(at_s + instant_s, service_s) for at_s, service_s in after if at_s <= age_s]
-    for number, (at_s, service_s) in enumerate(after):
-        fleet.step(a_dispatch(a_request(number), service_s=service_s), begin_s + at_s)
+    for number, service_s in enumerate(own_s):
+        fleet.step(a_dispatch(a_request(number), service_s=service_s), begin_s + instant_s)
     now_s = age_s + 2 * instant_s
-    truth_s = served_wait_s(at_report(before) + after, 1, now_s)
-    assert seen(fleet, begin_s + now_s).wait_s == truth_s
+    assert seen(fleet, begin_s + now_s).wait_s == served_wait_s([*before, *own_s], 1, now_s)
 
 
 def test_two_requests_sent_at_once_to_one_slot_are_not_worked_on_both_at_once():
-    fleet = joined(rtt_ms=0.0)
+    fleet = joined(rtt_ms=0.0, now_s=1.0)
     for number in (1, 2):
-        fleet.step(a_dispatch(a_request(number), service_s=10.0), 1.0)
+        fleet.step(a_dispatch(a_request(number), service_s=10.0), 1.0 + SLACK_S)
     assert seen(fleet, 6.0).wait_s == pytest.approx(15.0)
 
 
-def test_what_waits_behind_others_is_not_worked_on_yet():
-    fleet = joined(rtt_ms=0.0, load=Load(1, running=1, wait_s=10.0, backlog_s=10.0))
-    fleet.step(a_dispatch(a_request(), service_s=2.0), 1.0)
-    assert seen(fleet, 5.0).wait_s == pytest.approx(7.0)
+# -- several slots: exact in whole rows, within the longest job otherwise ----------------------------
 
 
-def test_a_slot_that_stood_idle_before_an_arrival_gave_nothing_to_it():
-    load = Load(1, running=1, wait_s=1.0, backlog_s=1.0)
-    assert wait_s(load, since(5.0, [(4.0, 3.0)])) == 2.0
-    assert wait_s(load, since(5.0, [(0.0, 3.0)])) == 0.0
+@given(st.integers(2, 6), st.integers(0, 3), st.integers(0, 3), eighths)
+def test_exact_for_several_slots_when_work_comes_in_whole_rows(slots, rows_before, rows_own, age_s):
+    before, own_s = [2.0] * slots * rows_before, [2.0] * slots * rows_own
+    got_s = wait_s(waiting(reported(before, slots), age_s, own_s))
+    assert got_s == pytest.approx(served_wait_s(before + own_s, slots, age_s), abs=SLACK_S)
 
 
-# -- several slots: exact in whole rows, bounded otherwise -------------------------------------------
-
-
-@given(st.integers(2, 6), st.integers(0, 3), st.integers(0, 3), st.integers(0, 160), st.data())
-def test_exact_for_several_slots_when_work_comes_in_whole_rows(slots, rows_before, rows_after, eighth, data):
-    before, now_s = [2.0] * slots * rows_before, eighth / 8
-    at_s = data.draw(st.integers(0, eighth)) / 8
-    after = [(at_s, 2.0)] * slots * rows_after
-    truth_s = served_wait_s(at_report(before) + after, slots, now_s)
-    got_s = wait_s(reported(before, slots), since(now_s, after))
-    assert got_s == pytest.approx(truth_s, abs=SLACK_S)
-
-
-@given(st.integers(2, 6), st.lists(eighths, max_size=12), arrivals, eighths)
-def test_bounds_for_several_slots(slots, before, after, now_s):
-    """Nothing while a slot is free. Else, like the truth, not less than the report drained; not more than
-    the reported wait and our work spread over all slots (or all work so, when a slot was free)."""
+@given(st.integers(2, 6), st.lists(eighths, max_size=12), st.lists(eighths, max_size=12), eighths)
+def test_for_several_slots_it_is_off_by_less_than_the_longest_job(slots, before, own_s, age_s):
+    """Nothing while a slot is free. Else work is spread evenly, as if it could be cut into any pieces."""
     load = reported(before, slots)
-    got_s = wait_s(load, since(now_s, after))
-    truth_s = served_wait_s(at_report(before) + clipped(after, now_s), slots, now_s)
-    ours_s, free = sum(service_s for _, service_s in after), slots - load.running - load.queued
-    if len(after) < free:
+    got_s, truth_s = wait_s(waiting(load, age_s, own_s)), served_wait_s([*before, *own_s], slots, age_s)
+    free = slots - load.running - load.queued
+    if len(own_s) < free:
         assert got_s == truth_s == 0.0
-    elif free > 0:
-        most_s = (sum(before) + ours_s) / slots + SLACK_S
-        assert 0.0 <= got_s <= most_s
-        assert truth_s <= most_s
     else:
-        drained_s = max(0.0, load.wait_s - now_s)
-        assert drained_s - SLACK_S <= got_s <= load.wait_s + ours_s / slots + SLACK_S
-        assert drained_s <= truth_s <= served_wait_s([(0.0, load.wait_s), *clipped(after, now_s)], 1, now_s)
-
-
-@given(st.integers(2, 6), jobs, st.lists(eighths, min_size=1, max_size=12))
-def test_just_filled_up_it_never_says_less_than_the_truth(slots, before, after):
-    before = before[: slots - 1]
-    now = at_report(after)
-    truth_s = served_wait_s(at_report(before) + now, slots, 0.0)
-    assert wait_s(reported(before, slots), since(0.0, now)) >= truth_s - SLACK_S
+        assert abs(got_s - truth_s) <= max([*before, *own_s]) + SLACK_S
+    if free > 0:  # the even spread is the longest that the least busy slot can be busy
+        assert got_s >= truth_s - SLACK_S
 
 
 def test_a_busy_slot_beside_a_free_one_is_no_wait():
     load = Load(2, running=1, wait_s=0.0, backlog_s=30.0)
-    assert wait_s(load, SinceReport()) == 0.0
-    assert wait_s(load, since(0.0, [(0.0, 10.0)])) == 20.0
-    assert wait_s(load, since(4.0, [(4.0, 10.0)])) == 18.0
-    assert wait_s(load, since(6.0, [(4.0, 10.0)])) == 16.0
+    assert wait_s(waiting(load)) == 0.0
+    assert wait_s(waiting(load, 0.0, [10.0])) == 20.0
+    assert wait_s(waiting(load, 4.0, [10.0])) == 16.0
 
 
-# -- any number of slots -----------------------------------------------------------------------------
-
-loads = st.builds(
-    Load,
-    st.integers(1, 8),
-    st.integers(0, 8),
-    st.integers(0, 50),
-    eighths,
-    st.floats(0.0, 1e4),
-    st.floats(0.0, 50.0),
-)
-flows = st.floats(0.0, 50.0)
+# -- prompts ahead -----------------------------------------------------------------------------------
 
 
-@given(loads, eighths, arrivals, flows, st.tuples(eighths, eighths))
-def test_never_negative_and_never_less_for_more_work(load, age_s, after, flow, more):
-    before = since(age_s, after, flow)
-    got_s = wait_s(load, before)
-    assert got_s >= 0
-    last_s = max((at_s for at_s, _ in after), default=0.0)
-    assert wait_s(load, since(age_s, [*after, (last_s + more[0], more[1])], flow)) >= got_s - SLACK_S
-    assert wait_s(load, replace(before, others_flow=flow + more[0])) >= got_s - SLACK_S
-    assert wait_s(load, replace(before, age_s=age_s + more[0])) <= got_s + SLACK_S
+@given(st.integers(2, 64), dispatches, dispatches, eighths)
+def test_prompts_wait_for_each_other_however_many_slots_are_free(slots, before, own_s, age_s):
+    """One prompt after the other: a line of its own before the slots, exact like that of one slot."""
+    told = waiting(Load(10 * slots, prefill_s=sum(before)), age_s, own_s, own_unseen_prefill_s=sum(own_s))
+    assert wait_s(told) == served_wait_s([*before, *own_s], 1, age_s)
 
 
-@pytest.mark.parametrize(("flow", "wait"), [(0.0, 6.0), (1.0, 8.0), (2.0, 10.0), (5.0, 10.0)])
-def test_inflow_of_others_slows_draining(flow, wait):
+def test_a_request_waits_for_the_longer_line_of_the_two():
+    load = Load(2, running=2, wait_s=3.0, backlog_s=6.0, prefill_s=5.0)
+    assert wait_s(waiting(load)) == 5.0
+    assert wait_s(waiting(load, 1.0, [8.0], own_unseen_prefill_s=1.0)) == pytest.approx(6.0)
+    assert wait_s(waiting(load, 1.0, [8.0], own_unseen_prefill_s=0.0)) == pytest.approx(6.0)
+    assert wait_s(waiting(load, 1.0, [8.0], own_unseen_prefill_s=4.0)) == pytest.approx(8.0)
+
+
+def test_what_others_send_brings_prompts_along():
+    load = Load(64, prefill_s=2.0)
+    assert wait_s(waiting(load, 4.0, others_s=10.0, prefill_share=0.5, service_s=1.0)) == pytest.approx(3.0)
+    assert wait_s(waiting(load, 4.0, others_s=10.0, prefill_share=0.1, service_s=1.0)) == 0.0
+
+
+# -- others ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("others_s", "wait"), [(0.0, 6.0), (4.0, 8.0), (8.0, 10.0), (20.0, 16.0)])
+def test_what_others_send_slows_draining(others_s, wait):
     load = Load(2, running=2, queued=3, wait_s=10.0, backlog_s=20.0)
-    assert wait_s(load, since(4.0, [], flow)) == pytest.approx(wait)
-    assert wait_s(load, since(4.0, [(2.0, 3.0)], flow)) == pytest.approx(wait + 1.5)
+    assert wait_s(waiting(load, 4.0, others_s=others_s)) == pytest.approx(wait)
+    assert wait_s(waiting(load, 4.0, [3.0], others_s=others_s)) == pytest.approx(wait + 1.5)
+
+
+def test_others_take_the_free_slots_as_well():
+    load = Load(4, running=2, backlog_s=8.0)
+    assert wait_s(waiting(load, others_s=1.5, service_s=1.0)) == 0.0
+    assert wait_s(waiting(load, others_s=2.0, service_s=1.0)) == pytest.approx(2.5)
+    assert wait_s(waiting(load, 0.0, [1.0], others_s=1.0, service_s=1.0)) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("rho", [0.1, 0.5, 0.8, 0.95])
+def test_chance_tends_to_the_mean_wait_of_a_queue_with_one_slot(rho):
+    """Exactly that of M/M/1, whatever was told long ago."""
+    for load in (Load(1), Load(1, running=1, queued=2, wait_s=5.0, backlog_s=5.0)):
+        age_s = 1e4
+        old = waiting(load, age_s, others_flow=rho, others_s=rho * age_s, service_s=1.0)
+        assert wait_s(old) == pytest.approx(mean_wait_s(1, rho), rel=1e-6)
+        assert mean_wait_s(1, rho) == pytest.approx(rho / (1 - rho))
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.6, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("slots", [2, 4, 16, 64])
+def test_chance_tends_to_nearly_the_mean_wait_of_a_queue_with_several_slots(slots, rho):
+    age_s, flow = 1e4, slots * rho
+    old = waiting(Load(slots), age_s, others_flow=flow, others_s=flow * age_s, service_s=1.0)
+    assert wait_s(old) == pytest.approx(mean_wait_s(slots, rho), rel=0.06, abs=0.03)
+
+
+def test_chance_grows_with_the_age_of_news_and_scales_with_the_service():
+    ages_s = [0.0, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0]
+    facts = {"others_flow": 0.8, "service_s": 1.0}
+    waits = [wait_s(waiting(Load(1), age_s, others_s=0.8 * age_s, **facts)) for age_s in ages_s]
+    assert waits[0] == 0.0
+    assert waits == sorted(waits)
+    assert all(wait < 4.0 + SLACK_S for wait in waits)
+    long_ones = {"others_flow": 0.8, "service_s": 7.0}
+    assert [
+        wait_s(waiting(Load(1), 7 * age_s, others_s=5.6 * age_s, **long_ones)) for age_s in ages_s
+    ] == pytest.approx([7 * wait for wait in waits])
+
+
+def test_an_overload_of_others_does_not_make_the_wait_endless():
+    for flow in (1.0, 5.0, 1e6):
+        assert wait_s(waiting(Load(1), 1e3, others_flow=flow, service_s=1.0)) == pytest.approx(0.97 / 0.03)
+
+
+# -- any node ----------------------------------------------------------------------------------------
+
+seconds = st.one_of(st.just(0.0), st.floats(1e-6, 1e4))
+counts = st.integers(0, 12).map(float)
+nodes = st.builds(
+    Waiting,
+    slots=st.integers(1, 64).map(float),
+    running=counts,
+    queued=counts,
+    told_wait_s=seconds,
+    backlog_s=seconds,
+    prefill_s=seconds,
+    age_s=seconds,
+    own_unseen=counts,
+    own_unseen_s=seconds,
+    own_unseen_prefill_s=seconds,
+    others_flow=st.one_of(st.just(0.0), st.floats(0.0, 80.0)),
+    others_s=seconds,
+    service_s=seconds,
+    prefill_share=st.floats(0.0, 1.0),
+)
+
+
+@given(nodes)
+def test_the_wait_is_a_number_and_never_negative(node):
+    assert isfinite(wait_s(node))
+    assert wait_s(node) >= 0.0
+
+
+@given(st.lists(nodes, min_size=1, max_size=5))
+def test_one_node_and_arrays_say_the_same(several):
+    """Also that no column is written to."""
+    columns = Waiting(**{name: np.array([getattr(node, name) for node in several]) for name in FIELDS})
+    before = {name: getattr(columns, name).copy() for name in FIELDS}
+    got_s = waits_s(columns)
+    assert got_s.shape == (len(several),)
+    assert list(got_s) == pytest.approx([wait_s(node) for node in several], rel=1e-9, abs=1e-9)
+    assert all((getattr(columns, name) == values).all() for name, values in before.items())
+
+
+WORK = ("told_wait_s", "backlog_s", "prefill_s", "own_unseen", "own_unseen_s", "own_unseen_prefill_s", "others_s")
+
+
+@given(nodes, st.sampled_from(WORK), st.integers(1, 100))
+def test_more_work_is_never_less_wait(node, name, more):
+    """Without chance, that is: chance is of what came after the work told, and later with more of that."""
+    for sure in (replace(node, service_s=0.0), replace(node, others_flow=0.0)):
+        assert wait_s(replace(sure, **{name: getattr(sure, name) + more})) >= wait_s(sure) - SLACK_S
+    loaded = replace(node, **{name: getattr(node, name) + more})
+    assert wait_s(loaded) >= wait_s(replace(node, others_flow=0.0)) - SLACK_S
+
+
+@given(nodes, st.floats(0.0, 10.0))
+def test_more_flow_of_others_or_longer_prompts_ahead_are_never_less_wait(node, more):
+    assert wait_s(replace(node, others_flow=node.others_flow + more)) >= wait_s(node) - SLACK_S
+    assert wait_s(replace(node, prefill_s=node.prefill_s + more)) >= wait_s(node) - SLACK_S
+    share = min(1.0, node.prefill_share + more / 10)
+    assert wait_s(replace(node, prefill_share=share)) >= wait_s(node) - SLACK_S
+
+
+@given(nodes, st.floats(0.0, 100.0))
+def test_time_only_drains_what_is_sure(node, later_s):
+    for sure in (replace(node, service_s=0.0), replace(node, others_flow=0.0)):
+        later = replace(sure, age_s=sure.age_s + later_s)
+        assert wait_s(sure) - later_s - SLACK_S <= wait_s(later) <= wait_s(sure) + SLACK_S
+
+
+@given(nodes)
+def test_chance_adds_no_more_than_the_mean_wait_at_the_load_of_others(node):
+    sure_s, rho = wait_s(replace(node, others_flow=0.0)), min(0.97, node.others_flow / node.slots)
+    exponent = (2 * (node.slots + 1)) ** 0.5 - 1
+    most_s = node.service_s / node.slots * rho**exponent / (1 - rho)
+    assert sure_s - SLACK_S <= wait_s(node) <= max(sure_s, most_s) + SLACK_S

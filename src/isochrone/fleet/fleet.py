@@ -11,18 +11,17 @@ from isochrone.fleet.effects import Effect
 from isochrone.fleet.gateways import Gateways
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.model_lore import ModelLore, plausible
+from isochrone.fleet.models import Models
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.probes import Answer
 from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
-from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
 from isochrone.model import (
     FleetView,
     GatewayPulse,
     Load,
     ModelFlow,
-    ModelPulse,
     NodeCard,
     OutcomeKind,
     Peer,
@@ -33,8 +32,6 @@ from isochrone.model import (
 
 RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
-
-_FLOW_MIN = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +60,9 @@ class Fleet:
         self._rows: list[NodeBelief | None] = []
         self._free_rows: list[int] = []
         self._nodes: dict[str, NodeBelief] = {}
-        self._lore: dict[str, ModelLore] = {}
         self._flights: dict[str, Flight] = {}
         self._idle: dict[int, None] = {}
-        self._ever_listed: dict[str, None] = {}
+        self._models = Models(settings, self._table)
         self._gateways = Gateways(settings.gateways_max, settings.silent_s)
         self._bus_up = True
 
@@ -74,7 +70,7 @@ class Fleet:
 
     def view(self, model: str, now_s: float) -> FleetView:
         """The snapshot that routing reads to place a request for `model` now; stale with the next event."""
-        lore = self._lore.get(model) or ModelLore(self._settings)
+        lore = self._models.look(model)
         base, per_byte = lore.tokens.fit()
         output_base, output_per_limit = lore.output.limited.fit()
         beliefs = Beliefs(
@@ -117,11 +113,7 @@ class Fleet:
 
     def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
         """Our own traffic, for the other gateways: each model that we lately sent requests for."""
-        return tuple(
-            ModelFlow(model, lore.requests.at(now_s), lore.flow.at(now_s))
-            for model, lore in self._lore.items()
-            if lore.flow.at(now_s) > _FLOW_MIN
-        )
+        return self._models.flows(now_s)
 
     def gateways(self) -> tuple[GatewayPulse, ...]:
         """What the other gateways lately told."""
@@ -147,12 +139,12 @@ class Fleet:
 
     def models(self) -> tuple[str, ...]:
         """Every model that some known node lists, in order of name."""
-        return tuple(sorted(name for name, lore in self._lore.items() if lore.table.rows))
+        return self._models.listed()
 
     def surely_unknown(self, model: str) -> bool:
         """Whether no node ever listed `model`, though we have heard of the fleet."""
         heard = self._bus_up and bool(self._table.known[: self._table.rows].any())
-        return heard and model not in self._ever_listed
+        return heard and not self._models.ever_listed(model)
 
     @property
     def in_flight(self) -> int:
@@ -180,7 +172,7 @@ class Fleet:
             case ev.Finished():
                 return self._finish(event, now_s)
             case ev.Planned():
-                self._planned(event, now_s)
+                self._models.planned(event, now_s)
             case ev.GatewayHeard(pulse):
                 self._gateways.hear(pulse, now_s)
             case ev.BusChanged(connected):
@@ -234,7 +226,7 @@ class Fleet:
         node.pulse = pulse
         table.epoch[row], table.seq[row], table.leaving[row] = pulse.epoch, pulse.seq, pulse.leaving
         node.hear_load(pulse.load, now_s)
-        self._hear_models(node, pulse.models, now_s)
+        self._models.hear(node, pulse.models, now_s)
         effects = list(self._speaks_again(node))
         if pulse.card_digest != node.card_digest and self._may_ask_card(node, now_s):
             effects.append(eff.CardWanted(node.name))
@@ -264,14 +256,7 @@ class Fleet:
     def _now_known(self, node: NodeBelief) -> bool:
         """List the models of a node once its card and its pulse are both here."""
         if node.known:
-            self._table.known[node.row] = True
-            for model, speed in node.speeds.items():
-                lore = self._lore_of(model)
-                if lore.table.row_of(node.row) is None:
-                    speed.owners = lore.owners
-                    lore.table.list_node(node.row)
-                    speed.write(lore.table)
-                    lore.plan = None
+            self._models.list_all(node)
         return node.known
 
     def _speaks_again(self, node: NodeBelief) -> tuple[Effect, ...]:
@@ -293,39 +278,6 @@ class Fleet:
         node.recover()
         self._table.ejected_until_s[node.row] = 0.0
 
-    def _hear_models(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
-        """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
-        while len(self._ever_listed) > self._settings.models_max:
-            del self._ever_listed[next(iter(self._ever_listed))]
-        if node.speeds and not (
-            len(node.speeds) == len(models) and all(model.name in node.speeds for model in models)
-        ):
-            for gone in node.speeds.keys() - {model.name for model in models}:
-                self._unlist(node, gone)
-        for model in models:
-            self._ever_listed.setdefault(model.name)
-            lore, speed = self._lore_of(model.name), node.speeds.get(model.name)
-            if speed is None:
-                speed = node.speeds[model.name] = Speed(
-                    self._settings, model, now_s, owners=lore.owners, node=node.row
-                )
-            else:
-                speed.hear(model, now_s)
-            speed.write(lore.table)
-
-    def _unlist(self, node: NodeBelief, model: str) -> None:
-        node.speeds.pop(model).forget_prefix()
-        lore = self._lore_of(model)
-        row, listing = lore.table.row_of(node.row), lore.table
-        if row is not None:
-            here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
-            self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
-        listing.drop_node(node.row)
-        lore.plan = None
-        lore.probes.forget(node.row)
-        if not lore.table.rows and not lore.turn:
-            del self._lore[model]  # nobody lists it, and we never sent anything to it
-
     def _card(self, event: ev.CardReceived) -> tuple[Effect, ...]:
         node = self._nodes.get(event.card.node)
         if node is None:
@@ -346,7 +298,7 @@ class Fleet:
     def _probe(self, node: NodeBelief, event: ev.ProbeAnswered, now_s: float) -> None:
         if event.model not in node.speeds:
             return
-        load, lore = event.load, self._lore_of(event.model)
+        load, lore = event.load, self._models.of(event.model)
         wait_ms = 1e3 * (load.wait_s if load.running + load.queued >= load.slots else 0.0)
         view = node.speeds[event.model].view(min(load.slots, load.running + 1), now_s)
         latency_ms = event.rtt_ms + wait_ms + (view.service_ms or view.prefill_base_ms)
@@ -355,7 +307,7 @@ class Fleet:
     # -- our own requests ----------------------------------------------------------------------------
 
     def _dispatch(self, event: ev.Dispatched, now_s: float) -> None:
-        lore = self._lore_of(event.request.model)
+        lore = self._models.of(event.request.model)
         lore.turn += 1
         node = self._nodes.get(event.node)
         if node is None:
@@ -371,18 +323,6 @@ class Fleet:
             lore.probes.used(node.row, lore.table.rows)
         if speed is not None and speed.expect_load(now_s):
             speed.write(lore.table)
-
-    def _planned(self, event: ev.Planned, now_s: float) -> None:
-        """Expect of everybody else what the plan expects; nothing, when nodes came or went meanwhile."""
-        lore, plan = self._lore_of(event.model), event.plan
-        listing, table = lore.table, self._table
-        if len(plan.edges) != listing.rows:
-            return
-        where, rows = listing.where, listing.rows
-        table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
-        table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
-        listing.others_flow[:rows] = plan.others_flow
-        lore.plan = plan
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
         outcome = event.outcome
@@ -404,14 +344,14 @@ class Fleet:
             case OutcomeKind.REFUSED:
                 if speed is not None:
                     speed.refused_until_s = now_s + self._settings.refused_s
-                    speed.write(self._lore_of(event.request.model).table)
+                    speed.write(self._models.of(event.request.model).table)
             case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
                 return self._blame(node, outcome.detail or outcome.kind.value, now_s)
         return ()
 
     def _learn(self, node: NodeBelief, flight: Flight, event: ev.Finished, now_s: float) -> None:
         request, outcome = event.request, event.outcome
-        lore, speed = self._lore_of(request.model), node.speeds.get(request.model)
+        lore, speed = self._models.of(request.model), node.speeds.get(request.model)
         if outcome.timings is not None and not plausible(request, outcome.timings):
             if speed is not None:
                 speed.failed(request)
@@ -421,12 +361,6 @@ class Fleet:
             speed.write(lore.table)
         if outcome.timings is not None:
             lore.learn(request, outcome.timings)
-
-    def _lore_of(self, model: str) -> ModelLore:
-        lore = self._lore.get(model)
-        if lore is None:
-            lore = self._lore[model] = ModelLore(self._settings)
-        return lore
 
     # -- health --------------------------------------------------------------------------------------
 
@@ -462,7 +396,7 @@ class Fleet:
 
     def _forget(self, node: NodeBelief) -> None:
         for model in list(node.speeds):
-            self._unlist(node, model)
+            self._models.unlist(node, model)
         self._table.known[node.row] = False
         self._idle.pop(node.row, None)
         del self._nodes[node.name]

@@ -120,7 +120,9 @@ class PrefixCache:
     def sent(self, blocks: PromptBlocks) -> Sent:
         """A prompt is on its way: from now on the node is believed to hold it."""
         held_bytes = blocks.prefix_bytes(self.memory)
-        proven = not any(block in self._unproven for block in blocks.hashes[: held_bytes // blocks.block_bytes])
+        proven = not any(
+            block in self._unproven for block in blocks.hashes[: held_bytes // blocks.block_bytes]
+        )
         self._unproven.update(block for block in blocks.hashes if block not in self.memory)
         warm = bool(self.memory)
         self.memory.remember(blocks.hashes or (0,))

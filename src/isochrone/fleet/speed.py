@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 from math import exp
 
 from isochrone.fleet.learn import Average, Line, Peak
-from isochrone.fleet.owners import Owners
 from isochrone.fleet.ledger import Flight
+from isochrone.fleet.owners import Owners
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable

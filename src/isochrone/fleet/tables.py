@@ -137,9 +137,8 @@ class NodeTable(Table):
         self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], told.heard_at_s[which])
         return rows
 
-
     def expect(self, rows: Indices | slice, flow: Floats, now_s: float) -> None:
-        """From now on everybody else sends `flow` more, slot-seconds a second, shape (rows,), to these rows."""
+        """From now on everybody else sends `flow` more to these: slot-seconds a second, shape (rows,)."""
         known_s = np.maximum(self.others_at_s[rows], self.load_at_s[rows])
         before_s = np.where(self.load_at_s[rows] > self.others_at_s[rows], 0.0, self.others_s[rows])
         self.others_s[rows] = before_s + self.others_flow[rows] * (now_s - known_s)

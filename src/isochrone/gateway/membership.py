@@ -20,14 +20,16 @@ from isochrone.fleet import (
     NodeJoined,
     NodeReturned,
     NodeSilent,
+    Planned,
     PulseReceived,
     RttMeasured,
     Tick,
 )
 from isochrone.gateway.settings import GatewaySettings
-from isochrone.model import GatewayPulse
+from isochrone.model import FleetView, GatewayPulse, Request
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
+from isochrone.routing import Router, plan_if_due
 from isochrone.wire import WireError
 from isochrone.wire.gateways import GATEWAY_FLOWS_MAX, decode_gateway_pulse, encode_gateway_pulse
 from isochrone.wire.nodes import bytes_digest, decode_card, decode_idle, decode_pulse
@@ -101,6 +103,15 @@ class Membership:
         """Fold one event into the beliefs and do what follows."""
         for effect in self.fleet.step(event, self._clock.now_s()):
             self._perform(effect)
+
+    def view(self, request: Request, router: Router) -> FleetView:
+        """What is believed now, with a plan that is fresh enough, to place `request`."""
+        view = self.fleet.view(request.model, self._clock.now_s())
+        plan = plan_if_due(view, request, router)
+        if plan is None:
+            return view
+        self.step(Planned(request.model, plan))
+        return self.fleet.view(request.model, self._clock.now_s())
 
     @contextmanager
     def told_of_silence(self, node: str, listener: Listener) -> Iterator[None]:

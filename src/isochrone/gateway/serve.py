@@ -95,8 +95,7 @@ class Serve:
             return error.status
         parts.rates.arrived(request.model, now_s)
         parts.retries.earn()
-        view = parts.membership.fleet.view(request.model, now_s)
-        decision = route(view, request, parts.luck, router)
+        decision = route(parts.membership.view(request, router), request, parts.luck, router)
         parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
         try:
             return await _Course(parts, exchange, request, _Plan(decision, router)).run()
@@ -204,8 +203,7 @@ class _Course:
         if sum(failure.by_engine for failure in self._failures) > 1:
             return None  # two engines failed it: the third would too
         failed = [failure.node for failure in self._failures]
-        view = self._parts.membership.fleet.view(self._request.model, self._parts.clock.now_s())
-        view = view.without(frozenset(failed))
+        view = self._parts.membership.view(self._request, self._plan.router).without(frozenset(failed))
         decision = route(view, self._request, self._parts.luck, self._plan.router)
         self._plan = _Plan(decision, self._plan.router)
         candidates = {candidate.node: candidate for candidate in decision.candidates}

@@ -38,8 +38,8 @@ class Plan:
         others_flow: slot-seconds a second that everybody else is expected to send to each node.
         service_s: what a typical request takes on a slot of each node.
         prefill_share: of that, the share before the first token, 0 to 1.
-        prefill_price: what a millisecond of prompt processing takes from those who come after, in milliseconds;
-            0 on an idle fleet.
+        prefill_price: what a millisecond of prompt processing takes from those who come after, in
+            milliseconds; 0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
         homes: the nodes that are ours, None where all gateways share all.
     """

@@ -1,8 +1,8 @@
 """Which node gets a request: pure functions from a FleetView, a Request and luck to a Decision.
 
-Here live the estimate (the time model), the plan (what share of the coming requests each node should get), one
-file for each policy, and the catalogue that names them all. Nothing here may read a clock, a socket, a log or a metric, or draw its
-own luck: the same arguments give the same decision, live, simulated or replayed.
+Here live the estimate (the time model), the plan (what share of the coming requests each node should get),
+one file for each policy, and the catalogue that names them all. Nothing here may read a clock, a socket, a
+log or a metric, or draw its own luck: the same arguments give the same decision, live, simulated or replayed.
 """
 
 from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_policy

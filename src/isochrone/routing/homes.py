@@ -1,17 +1,18 @@
 """Homes: which nodes a gateway looks after, so that few gateways act on one node unseen by each other.
 
-Many gateways that share all nodes act on each other's old news. If each node has one gateway that sends most of
-its work, that gateway's own ledger says nearly all there is to know of it, however old the node's last word is.
-So the nodes are divided: each gateway gets capacity in proportion to the work it sends, near rather than far.
-All gateways work it out alone, from what gateways and nodes tell, and come out nearly alike.
+Many gateways that share all nodes act on each other's old news. If each node has one gateway that sends most
+of its work, that gateway's own ledger says nearly all there is to know of it, however old the node's last
+word is. So the nodes are divided: each gateway gets capacity in proportion to the work it sends, near rather
+than far. All gateways work it out alone, from what gateways and nodes tell, and come out nearly alike.
 
     home(node) = argmax over gateways of  (lift(gateway) - rtt(gateway, node)) / tau + gumbel(gateway, node)
 
-`gumbel` is noise by hash, the same at every gateway: a node keeps its home while little changes. The lifts are
-found by iteration, so that each gateway's share of the capacity is its share of the work.
+`gumbel` is noise by hash, the same at every gateway: a node keeps its home while little changes. The lifts
+are found by iteration, so that each gateway's share of the capacity is its share of the work.
 
-Sources: the division is an optimal transport with entropy (Cuturi, "Sinkhorn distances", NIPS 2013) rounded by
-weighted rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998).
+Sources: the division is an optimal transport with entropy (Cuturi, "Sinkhorn distances", NIPS 2013) rounded
+by weighted rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates",
+1998).
 """
 
 from collections.abc import Mapping
@@ -67,7 +68,10 @@ def divide(
     shares = _shares(groups, last.shares if last is not None else {}, settings.share_gain)
     rtt_ms = np.stack([_rtt_ms(view, group)[nodes] for group in groups])
     noise = np.stack([_gumbel(view.nodes.columns.name_hash[nodes], group[0]) for group in groups])
-    likings, weights = noise - rtt_ms / settings.rtt_ms, capacity[nodes] / max(float(capacity[nodes].sum()), 1e-9)
+    likings, weights = (
+        noise - rtt_ms / settings.rtt_ms,
+        capacity[nodes] / max(float(capacity[nodes].sum()), 1e-9),
+    )
     before = last.lifts_ms if last is not None else {}
     lifts = np.array([before.get(name, 0.0) for name in names]) / settings.rtt_ms
     lifts = _balanced(likings, weights, shares, lifts)
@@ -93,7 +97,7 @@ def _shares(groups: list[list[Peer]], before: Mapping[str, float], gain: float) 
 
 
 def _balanced(likings: Floats, weights: Floats, shares: Floats, lifts: Floats) -> Floats:
-    """Lifts, shape (groups,), at which each group owns its share of the weights, as nearly as nodes divide."""
+    """Lifts, shape (groups,), at which each group owns its share of the weights, as nearly as can be."""
     best, least = lifts, np.inf
     step = 1.0
     for _ in range(_ITERATIONS):
@@ -131,7 +135,7 @@ def _rtt_ms(view: FleetView, group: list[Peer]) -> Floats:
 
 
 def _gumbel(nodes: Hashes, peer: Peer) -> Floats:
-    """Standard Gumbel noise by hash, shape (nodes,): the mixing function is SplitMix64's (Steele et al., 2014)."""
+    """Standard Gumbel noise by hash, shape (nodes,); mixed as SplitMix64 does (Steele et al., 2014)."""
     mixed = nodes ^ np.uint64(peer.name_hash)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -2,8 +2,8 @@
 
 Many gateways that act on the same old news and each choose the best node herd onto it. The remedy is to ask
 how everybody's requests together should fall, and to draw from that. Let theta be the time between the news
-and the end of the plan. In that time all gateways send `work * theta` slot-seconds. Poured over the nodes like
-water, each node's bottom at the score it had when it last spoke, they stand at one level L:
+and the end of the plan. In that time all gateways send `work * theta` slot-seconds. Poured over the nodes
+like water, each node's bottom at the score it had when it last spoke, they stand at one level L:
 
     sum over nodes of room(L) = work * theta,    room(L) = slots * (L - score) + service * free slots
 
@@ -11,8 +11,9 @@ A node takes its room's share of all requests: the good ones much, the full ones
 news, the higher the level and the nearer the shares to capacity, which is all that is known then. What the
 others pour is also what is expected of them in the wait of each node from here on.
 
-Source: water filling, as in Wardrop's equilibrium of parallel links ("Some theoretical aspects of road traffic
-research", 1952): with stale news no rule that all follow can do better than to make the used nodes equal.
+Source: water filling, as in Wardrop's equilibrium of parallel links ("Some theoretical aspects of road
+traffic research", 1952): with stale news no rule that all follow can do better than to make the used nodes
+equal.
 """
 
 from dataclasses import dataclass, replace
@@ -37,8 +38,8 @@ class PlanSettings:
         refresh_s: a plan is good for so long.
         nodes_per_s: of large fleets no more nodes than this are planned in a second.
         draws_max: most nodes drawn for one request.
-        unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it is
-            heard again.
+        unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it
+            is heard again.
     """
 
     refresh_s: float = 0.2
@@ -57,7 +58,10 @@ def due(view: FleetView, settings: PlanSettings = DEFAULT_PLAN_SETTINGS) -> bool
 
 
 def make_plan(
-    view: FleetView, request: Request, weights: EstimateWeights, settings: PlanSettings = DEFAULT_PLAN_SETTINGS
+    view: FleetView,
+    request: Request,
+    weights: EstimateWeights,
+    settings: PlanSettings = DEFAULT_PLAN_SETTINGS,
 ) -> Plan:
     """A plan for requests like `request`, of the length that prompts lately had. Pure."""
     columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)

@@ -1,11 +1,12 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
 Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix. Source:
-`isochrone.routing.estimate` and `isochrone.routing.planning`; shortest expected delay, with the network, model
-loading, cached prefix and uncertainty in the delay.
+`isochrone.routing.estimate`, `isochrone.routing.planning` and `isochrone.routing.homes`; shortest expected
+delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
-Candidates come from the plan (a few nodes, drawn by its weights: many gateways that all took the best would
-herd), from those that hold a prefix of the prompt, and from those that told us, and only us, that they became
+Candidates are the best of the nodes that are ours by the plan, of which our own ledger knows most, and those
+that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
+weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they became
 idle. The least estimate of them wins.
 """
 

@@ -27,7 +27,16 @@ from isochrone.fleet import (
 )
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
-from isochrone.model import Candidate, Decision, FleetView, GatewayPulse, Outcome, OutcomeKind, Request, Timings
+from isochrone.model import (
+    Candidate,
+    Decision,
+    FleetView,
+    GatewayPulse,
+    Outcome,
+    OutcomeKind,
+    Request,
+    Timings,
+)
 from isochrone.routing import Policy, Router, draw_probes, plan_if_due, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message

@@ -1,0 +1,108 @@
+"""All models that nodes list, and what is known of each."""
+
+import numpy as np
+
+from isochrone.fleet.events import Planned
+from isochrone.fleet.model_lore import ModelLore
+from isochrone.fleet.node import NodeBelief
+from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.speed import Speed
+from isochrone.fleet.tables import NodeTable
+from isochrone.model import ModelFlow, ModelPulse
+
+_FLOW_MIN = 1e-6
+
+
+class Models:
+    """What is known of each model, wherever it runs."""
+
+    def __init__(self, settings: FleetSettings, table: NodeTable) -> None:
+        self._settings, self._table = settings, table
+        self._lore: dict[str, ModelLore] = {}
+        self._ever_listed: dict[str, None] = {}
+
+    def of(self, model: str) -> ModelLore:
+        """What is known of one model, from now on kept."""
+        lore = self._lore.get(model)
+        if lore is None:
+            lore = self._lore[model] = ModelLore(self._settings)
+        return lore
+
+    def look(self, model: str) -> ModelLore:
+        """The same, without keeping what nobody listed."""
+        return self._lore.get(model) or ModelLore(self._settings)
+
+    def listed(self) -> tuple[str, ...]:
+        """Every model that some known node lists, in order of name."""
+        return tuple(sorted(name for name, lore in self._lore.items() if lore.table.rows))
+
+    def ever_listed(self, model: str) -> bool:
+        """Whether any node ever listed it."""
+        return model in self._ever_listed
+
+    def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
+        """Our own traffic: each model that we lately sent requests for."""
+        return tuple(
+            ModelFlow(model, lore.requests.at(now_s), lore.flow.at(now_s))
+            for model, lore in self._lore.items()
+            if lore.flow.at(now_s) > _FLOW_MIN
+        )
+
+    # -- who lists what --------------------------------------------------------------------------------
+
+    def list_all(self, node: NodeBelief) -> None:
+        """The node is known from now on: its models are to be chosen from it."""
+        self._table.known[node.row] = True
+        for model, speed in node.speeds.items():
+            lore = self.of(model)
+            if lore.table.row_of(node.row) is None:
+                speed.owners = lore.owners
+                lore.table.list_node(node.row)
+                speed.write(lore.table)
+                lore.plan = None
+
+    def hear(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
+        """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
+        while len(self._ever_listed) > self._settings.models_max:
+            del self._ever_listed[next(iter(self._ever_listed))]
+        if node.speeds and not (
+            len(node.speeds) == len(models) and all(model.name in node.speeds for model in models)
+        ):
+            for gone in node.speeds.keys() - {model.name for model in models}:
+                self.unlist(node, gone)
+        for model in models:
+            self._ever_listed.setdefault(model.name)
+            lore, speed = self.of(model.name), node.speeds.get(model.name)
+            if speed is None:
+                speed = node.speeds[model.name] = Speed(
+                    self._settings, model, now_s, owners=lore.owners, node=node.row
+                )
+            else:
+                speed.hear(model, now_s)
+            speed.write(lore.table)
+
+    def unlist(self, node: NodeBelief, model: str) -> None:
+        """The node has it no more."""
+        node.speeds.pop(model).forget_prefix()
+        lore = self.of(model)
+        row, listing = lore.table.row_of(node.row), lore.table
+        if row is not None:
+            here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
+            self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
+        listing.drop_node(node.row)
+        lore.plan = None
+        lore.probes.forget(node.row)
+        if not lore.table.rows and not lore.turn:
+            del self._lore[model]  # nobody lists it, and we never sent anything to it
+
+    def planned(self, event: Planned, now_s: float) -> None:
+        """Expect of everybody else what the plan expects; nothing, when nodes came or went meanwhile."""
+        lore, plan = self.of(event.model), event.plan
+        listing, table = lore.table, self._table
+        if len(plan.edges) != listing.rows:
+            return
+        where, rows = listing.where, listing.rows
+        table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
+        table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
+        listing.others_flow[:rows] = plan.others_flow
+        lore.plan = plan
