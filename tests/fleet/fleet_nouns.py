@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
-from isochrone.fleet import CardReceived, Dispatched, Finished, Fleet, PulseReceived, RttMeasured
+import numpy as np
+
+from isochrone.fleet import CardReceived, Dispatched, Finished, Fleet, Planned, PulseReceived, RttMeasured
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.model import (
     Estimate,
@@ -13,6 +15,7 @@ from isochrone.model import (
     NodeView,
     Outcome,
     OutcomeKind,
+    Plan,
     Pulse,
     Request,
 )
@@ -48,6 +51,23 @@ def an_outcome(
 
 def a_dispatch(request: Request, node: str = "a", service_s: float = 1.0) -> Dispatched:
     return Dispatched(request, node, an_estimate(prefill_ms=service_s * 1e3))
+
+
+def a_plan(*others_flow: float, model: str = MODEL, **facts) -> Planned:
+    """A plan that expects everybody else to send so much to each node, slot-seconds a second."""
+    nodes = len(others_flow)
+    plan = Plan(
+        made_at_s=0.0,
+        refresh_s=0.2,
+        edges=np.arange(1.0, nodes + 1),
+        draws=2.0,
+        others_flow=np.array(others_flow),
+        service_s=np.full(nodes, 4.0),
+        prefill_share=np.full(nodes, 0.0),
+        prefill_price=0.0,
+        level_s=1.0,
+    )
+    return Planned(model, replace(plan, **facts))
 
 
 def joined(

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fleet_nouns import MODEL, READY, a_card, a_dispatch, a_pulse, a_request, an_outcome, joined
+from fleet_nouns import IDLE, MODEL, READY, a_card, a_dispatch, a_plan, a_pulse, a_request, an_outcome, joined
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,11 +36,12 @@ from isochrone.model import (
 
 NODES = ("a", "b", "c", "d")
 COLUMNS = (
-    "available", "name_hash", "rtt_ms", "age_s", "slots", "running", "queued", "kv_used", "reported_wait_s",
-    "own_in_flight", "own_unseen", "own_unseen_s", "ready_in_s", "prefill_base_ms", "prefill_ms_per_token",
-    "tpot_ms", "bias_ms", "error_ms", "ttft_peak_ms", "response_ms", "service_ms",
+    "available", "name_hash", "rtt_ms", "age_s", "slots", "running", "queued", "kv_used", "inflow",
+    "others_inflow", "backlog_s", "reported_prefill_s", "reported_wait_s", "wait_s", "own_in_flight",
+    "own_unseen", "own_unseen_s", "own_unseen_prefill_s", "ready_in_s", "prefill_base_ms",
+    "prefill_ms_per_token", "tpot_ms", "bias_ms", "error_ms", "ttft_peak_ms", "response_ms", "service_ms",
 )  # fmt: skip
-LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used")
+LOAD_FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
 
 loads = st.builds(
     Load,
@@ -51,6 +52,7 @@ loads = st.builds(
     backlog_s=st.floats(0, 50),
     inflow=st.floats(0, 5),
     kv_used=st.floats(0, 1),
+    prefill_s=st.floats(0, 20),
 )
 states = st.sampled_from(ModelState)
 names = st.sampled_from(NODES)
@@ -63,6 +65,7 @@ happenings = st.one_of(
     st.tuples(st.just("blame"), names, loads, states),
     st.tuples(st.just("rtt"), names, loads, states),
     st.tuples(st.just("unlist"), names, loads, states),
+    st.tuples(st.just("plan"), names, loads, states),
 )
 
 
@@ -91,6 +94,11 @@ def lived_through(story) -> tuple[Fleet, float]:
             fleet.step(Blamed(name, "broke off"), now_s)
         elif what == "rtt":
             fleet.step(RttMeasured(name, load.wait_s), now_s)
+        elif what == "plan":
+            nodes = len(fleet.view(MODEL, now_s).nodes)
+            service_s, share = np.full(nodes, 0.1 + load.wait_s), np.full(nodes, load.kv_used)
+            flow = np.linspace(0.0, load.inflow, nodes)
+            fleet.step(a_plan(*flow, service_s=service_s, prefill_share=share), now_s)
     return fleet, now_s + 0.1
 
 
@@ -108,21 +116,6 @@ def test_columns_say_what_the_nodes_say(story):
         blocks = PromptBlocks((7, 8, 9))
         held = blocks.prefix_bytes(node.models[MODEL].cached_prefix)
         assert view.nodes.owners(blocks).get(index, 0) == held
-
-
-@given(loads, st.integers(0, 3), st.floats(0.1, 5.0), st.floats(0.0, 3.0))
-def test_the_closed_form_of_the_wait_agrees_when_all_came_at_once(load, dispatches, service_s, later_s):
-    fleet = joined("a", rtt_ms=0.0)
-    fleet.step(LoadReported("a", replace(load, inflow=0.0)), 1.0)
-    for number in range(dispatches):
-        fleet.step(a_dispatch(a_request(number), service_s=service_s), 1.0 + 1e-9)
-    view = fleet.view(MODEL, 1.0 + later_s)
-    exact_s = view.nodes[0].wait_s
-    free = load.slots - load.running - load.queued
-    if free <= 0 or dispatches < free:
-        assert view.nodes.columns.wait_s[0] == pytest.approx(exact_s, abs=1e-6)
-    else:  # the replay also lets those of our own that ended give their slots back
-        assert view.nodes.columns.wait_s[0] >= 0.0
 
 
 @given(st.lists(st.tuples(loads, st.integers(1, 9)), min_size=4, max_size=4))
@@ -163,20 +156,28 @@ def test_a_forgotten_node_leaves_its_row_clean_for_the_next():
     assert list(fleet.view(MODEL, 501.0).nodes.columns.own_in_flight) == [0.0, 0.0]
 
 
-def test_idle_news_is_kept_in_order_until_a_request_goes_there():
+def test_idle_news_is_kept_in_order_of_the_last_word_until_a_request_goes_there():
     fleet = joined("a", "b", "c")
     for name in ("c", "a", "c", "stranger"):
-        fleet.step(IdleAnnounced(name), 1.0)
+        fleet.step(IdleAnnounced(name, IDLE), 1.0)
     named = lambda: [fleet.view(MODEL, 1.0).nodes[index].node for index in fleet.view(MODEL, 1.0).idle]  # noqa: E731
-    assert named() == ["c", "a"]
-    fleet.step(a_dispatch(a_request(), "c"), 1.0)
-    assert named() == ["a"]
+    assert named() == ["a", "c"]
+    fleet.step(a_dispatch(a_request(), "a"), 1.0)
+    assert named() == ["c"]
+
+
+def test_idle_news_is_fresh_news_of_the_load():
+    fleet = joined("a", load=Load(4, running=4, queued=9, wait_s=30.0, backlog_s=90.0))
+    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    fleet.step(IdleAnnounced("a", Load(4, running=1, backlog_s=2.0)), 5.0)
+    node = fleet.view(MODEL, 6.0).nodes[0]
+    assert (node.free_slots, node.age_s, node.wait_s, node.own_unseen) == (3, 1.0, 0.0, 0)
 
 
 def test_idle_news_is_bounded():
     fleet = joined(*NODES, settings=FleetSettings(idle_max=2))
     for name in NODES:
-        fleet.step(IdleAnnounced(name), 1.0)
+        fleet.step(IdleAnnounced(name, IDLE), 1.0)
     assert len(fleet.view(MODEL, 1.0).idle) == 2
 
 
@@ -238,6 +239,7 @@ def test_a_batch_folded_in_late_does_not_undo_what_came_in_after_it():
         batch = LoadsReceived(
             rows=np.array([fleet.row_of("a")]), seq=np.array([9]), heard_at_s=np.full(1, heard_at_s),
             slots=4 * one, running=none, queued=none, wait_s=none, backlog_s=none, inflow=none, kv_used=none,
+            prefill_s=none,
         )  # fmt: skip
         fleet.step(batch, 5.2)
         node = fleet.view(MODEL, 5.2).nodes[0]
@@ -261,7 +263,7 @@ def test_names_of_models_that_nobody_lists_any_more_leave_nothing():
     for seq in range(2, 30):
         models = tuple(replace(READY, name=f"m{seq}-{number}") for number in range(20))
         fleet.step(PulseReceived(a_pulse("stranger", seq=seq, models=models)), 1.0)
-    assert len(fleet._lore) <= 21
+    assert len(fleet._models._lore) <= 21
     assert fleet.models() == (MODEL,)
 
 

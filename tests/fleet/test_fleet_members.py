@@ -11,6 +11,7 @@ from isochrone.fleet import (
     Fleet,
     FleetSettings,
     LoadReported,
+    Me,
     NodeForgotten,
     NodeJoined,
     NodeReturned,

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isochrone.fleet.prefix import PrefixCache, PrefixMemory
+from isochrone.fleet.owners import Owners
+from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.model import PromptBlocks
 
 TOKENS_PER_BYTE = 0.25
@@ -114,3 +115,133 @@ def test_clearing_forgets_the_blocks_and_keeps_what_was_learned():
     cache.clear()
     assert cache.expect(prompt(1)) == 0.0
     assert cache.tokens.fit() == before
+
+
+# -- under way ---------------------------------------------------------------------------------------
+
+
+def longer(name: int, more: int, blocks: int = 16) -> PromptBlocks:
+    """The prompt of that name and more, as the next turn of a conversation has it."""
+    return PromptBlocks((*prompt(name, blocks).hashes, *range(name * 10_000 + 5_000, name * 10_000 + 5_000 + more)))
+
+
+def test_a_prompt_counts_as_held_from_the_moment_it_is_sent():
+    cache = PrefixCache(PrefixMemory(1000))
+    assert cache.sent(prompt(1)) == Sent(held_bytes=0, warm=False, proven=True)
+    assert cache.expect(prompt(1)) == pytest.approx(256, rel=0.1)
+    assert cache.expect(longer(1, more=4)) == pytest.approx(256, rel=0.1)
+    assert cache.expect(prompt(2)) == pytest.approx(0.0, abs=10)
+
+
+def test_what_is_under_way_is_not_proven_until_an_answer_came():
+    cache = PrefixCache(PrefixMemory(1000))
+    first = cache.sent(prompt(1))
+    assert cache.sent(prompt(1)) == Sent(held_bytes=1024, warm=True, proven=False)
+    cache.learn(prompt(1), 0, first)
+    assert cache.sent(prompt(1)) == Sent(held_bytes=1024, warm=True, proven=True)
+    assert cache.sent(longer(1, more=4)) == Sent(held_bytes=1024, warm=True, proven=True)
+    assert cache.sent(longer(1, more=8)) == Sent(held_bytes=1280, warm=True, proven=False)
+
+
+def test_a_miss_of_what_was_still_being_computed_teaches_nothing():
+    """Two questions on one document, sent together: the second finds nothing, and that is no small cache."""
+    cache = PrefixCache(PrefixMemory(1000))
+    first, second = cache.sent(prompt(1)), cache.sent(prompt(1))
+    cache.learn(prompt(1), 0, first)
+    before = cache.tokens.fit()
+    cache.learn(prompt(1), 0, second)
+    assert (cache.tokens.fit(), cache.memory.capacity) == (before, 1000)
+    assert cache.expect(prompt(1)) == pytest.approx(256, rel=0.1)
+
+
+def test_a_miss_of_what_an_answer_had_shown_shrinks_the_memory():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1, 200), 0, cache.sent(prompt(1, 200)))
+    cache.learn(prompt(1, 200), 0, cache.sent(prompt(1, 200)))
+    assert cache.memory.capacity == pytest.approx(0.8 * 200)
+
+
+def test_a_hit_is_learned_even_of_what_was_under_way():
+    cache = PrefixCache(PrefixMemory(1000))
+    first, second = cache.sent(prompt(1)), cache.sent(prompt(1))
+    cache.learn(prompt(1), 0, first)
+    samples = cache.tokens.count
+    cache.learn(prompt(1), 256, second)
+    assert cache.tokens.count == samples + 1
+
+
+def test_an_answer_is_judged_by_what_was_believed_as_it_was_sent():
+    """Not by what others sent there meanwhile: those came after it."""
+    cache = PrefixCache(PrefixMemory(1000))
+    sent = cache.sent(prompt(1))
+    for name in (1, 1, 2):
+        cache.sent(prompt(name))
+    cache.learn(prompt(1), 0, sent)
+    assert cache.memory.capacity == 1000
+    assert cache.tokens.count == 0
+
+
+def test_a_prompt_without_an_answer_leaves_nothing():
+    cache = PrefixCache(PrefixMemory(1000, owners := Owners(), node=3))
+    cache.sent(prompt(1))
+    assert owners.find(prompt(1)) == {3: 1024}
+    cache.failed(prompt(1))
+    assert cache.expect(prompt(1)) == 0.0
+    assert owners.find(prompt(1)) == {}
+    assert len(owners) == len(cache.memory) == 0
+
+
+def test_a_failed_prompt_takes_only_along_what_it_alone_would_have_left():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1), 0, cache.sent(prompt(1)))
+    cache.sent(longer(1, more=8))
+    assert longer(1, more=8).prefix_bytes(cache.memory) == 24 * 64
+    cache.failed(longer(1, more=8))
+    assert longer(1, more=8).prefix_bytes(cache.memory) == 16 * 64
+
+
+def test_an_answer_after_the_failure_of_its_twin_is_believed_again():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.sent(prompt(1))
+    twin = cache.sent(prompt(1))
+    cache.failed(prompt(1))
+    cache.learn(prompt(1), 256, twin)
+    assert cache.expect(prompt(1)) == pytest.approx(256, rel=0.1)
+    assert cache.sent(prompt(1)).proven
+
+
+def test_failing_twice_or_unsent_changes_nothing():
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1), 0, cache.sent(prompt(1)))
+    for name in (1, 1, 2):
+        cache.failed(prompt(name))
+    assert prompt(1).prefix_bytes(cache.memory) == 1024
+
+
+histories = st.lists(
+    st.tuples(st.sampled_from(("send", "answer", "fail", "clear")), st.integers(0, 4), st.integers(0, 40)),
+    max_size=40,
+)
+
+
+@given(histories)
+@settings(max_examples=100)
+def test_the_index_of_owners_is_in_step_and_what_is_unproven_is_bounded(history):
+    owners = Owners()
+    cache, open_ = PrefixCache(PrefixMemory(100, owners, node=1)), []
+    for what, name, blocks in history:
+        if what == "send":
+            open_.append((prompt(name, blocks), cache.sent(prompt(name, blocks))))
+        elif what == "clear":
+            cache.clear()
+        elif open_:
+            sent_prompt, sent = open_.pop(name % len(open_))
+            if what == "fail":
+                cache.failed(sent_prompt)
+            else:
+                cache.learn(sent_prompt, 4 * blocks, sent)
+        assert len(cache.memory) <= 100
+        assert len(owners) == len(cache.memory)
+    for sent_prompt, sent in open_:
+        cache.learn(sent_prompt, 0, sent)
+    assert not cache._unproven

@@ -29,16 +29,17 @@ class Clock:
 
 @dataclass
 class FakeBus:
-    """Keeps what is subscribed to, as (subject, queue); `say` delivers at once."""
+    """Keeps what is subscribed to, as (subject, queue), and what is published; `say` delivers at once."""
 
     connected: bool = True
     handlers: dict[tuple[str, str], Handler] = field(default_factory=dict)
+    published: list[tuple[str, bytes]] = field(default_factory=list)
 
     def on_change(self, listener: Callable[[bool], None]) -> None:
         pass
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        pass
+        self.published.append((subject, payload))
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         self.handlers[subject, queue] = handler
@@ -57,7 +58,7 @@ class FakeBus:
 
     def say(self, subject: str, payload: bytes) -> None:
         for (heard, _), handler in self.handlers.items():
-            if heard == subject:
+            if heard in (subject, f"{subject.rpartition('.')[0]}.*"):
                 handler(subject, payload)
 
 

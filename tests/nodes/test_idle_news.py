@@ -1,4 +1,4 @@
-"""A node says that it is idle: at the start, after its last request, and to a bus that has come back."""
+"""A node says that it has room: at the start, whenever it has room again, and to a bus that has come back."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 from shelf_nouns import Bench, soon
 
+from isochrone.model import Load
 from isochrone.nodes.inference.agent import Agent
 from isochrone.nodes.inference.desk import Job
 from isochrone.nodes.inference.idle import IdleNews
@@ -15,15 +16,16 @@ from isochrone.ports import Handler
 from isochrone.relay import HttpClient
 from isochrone.wire.nodes import decode_idle
 from isochrone.wire.orca import decode_orca
-from isochrone.wire.subjects import HEADER_LOAD, IDLE, LOAD_PATH
+from isochrone.wire.subjects import HEADER_LOAD, LOAD_PATH, idle_subject
 
 
 @dataclass
 class FakeBus:
-    """Keeps the names announced; `announced` is set at each."""
+    """Keeps the names and loads announced; `announced` is set at each."""
 
     connected: bool = True
     names: list[str] = field(default_factory=list)
+    loads: list[Load] = field(default_factory=list)
     announced: asyncio.Event = field(default_factory=asyncio.Event)
     listeners: list[Callable[[bool], None]] = field(default_factory=list)
 
@@ -31,8 +33,11 @@ class FakeBus:
         self.listeners.append(listener)
 
     async def publish(self, subject: str, payload: bytes) -> None:
-        if subject == IDLE:
-            self.names.append(decode_idle(payload))
+        if subject.startswith("isochrone.idle."):
+            name, load = decode_idle(payload)
+            assert subject == idle_subject(name)
+            self.names.append(name)
+            self.loads.append(load)
             self.announced.set()
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
@@ -92,6 +97,7 @@ async def test_a_node_that_starts_announces_itself_once_its_model_is_ready(room:
     room.bench.starting.open()
     await soon(room.bus.announced.wait())
     assert room.bus.names == ["n"]
+    assert (room.bus.loads[0].running, room.bus.loads[0].wait_s) == (0, 0.0)
 
 
 async def test_it_is_announced_when_the_last_request_has_left_and_only_then(room: Room) -> None:
@@ -115,7 +121,7 @@ async def test_a_node_without_a_ready_model_is_not_idle(room: Room) -> None:
 
 async def test_the_work_of_others_on_the_engine_counts_as_work(room: Room) -> None:
     await room.load_model()
-    room.agent.state.desk.foreign_jobs = 1
+    room.agent.state.desk.foreign_jobs = room.agent.state.desk.slots
     room.news.look()
     assert room.said == []
     room.agent.state.desk.foreign_jobs = 0

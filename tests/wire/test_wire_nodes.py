@@ -33,6 +33,8 @@ loads = st.builds(
     wait_s=numbers(86_400),
     backlog_s=numbers(86_400),
     inflow=numbers(1e6),
+    kv_used=numbers(1),
+    prefill_s=numbers(86_400),
 )
 model_pulses = st.builds(
     ModelPulse,
@@ -88,9 +90,17 @@ def test_a_pulse_comes_out_as_it_went_in(pulse):
 def test_a_load_comes_out_rounded(load):
     for got in (wire.decode_load(wire.encode_load(load)), decode_orca(encode_orca(load))):
         assert (got.slots, got.running, got.queued) == (load.slots, load.running, load.queued)
-        assert (got.wait_s, got.backlog_s, got.inflow) == pytest.approx(
-            (load.wait_s, load.backlog_s, load.inflow), abs=1e-4
+        assert (got.wait_s, got.backlog_s, got.inflow, got.kv_used, got.prefill_s) == pytest.approx(
+            (load.wait_s, load.backlog_s, load.inflow, load.kv_used, load.prefill_s), abs=1e-4
         )
+
+
+def test_a_node_that_does_not_tell_of_prompts_ahead_has_none():
+    """The field is younger than the others: older nodes do not know it."""
+    named = '{"slots":4.0,"running":1.0,"queued":0.0,"wait_s":0.5,"backlog_s":2.0,"inflow":0.25}'
+    told = decode_orca(f'JSON {{"named_metrics":{named}}}'.encode())
+    assert told == wire.decode_load(named.replace(".0,", ",").encode()) == Load(4, 1, 0, 0.5, 2.0, 0.25)
+    assert told.prefill_s == 0.0
 
 
 def test_trailers_and_headers_stay_small():
@@ -154,7 +164,9 @@ IMPOSSIBLE = (-1, HUGE, 10**30, None, "1e999", "-0.5", '"many"', "true", "[1]")
 
 
 @pytest.mark.parametrize("value", IMPOSSIBLE, ids=lambda value: str(value)[:8])
-@pytest.mark.parametrize("name", ["slots", "running", "queued", "wait_s", "backlog_s", "inflow"])
+@pytest.mark.parametrize(
+    "name", ["slots", "running", "queued", "wait_s", "backlog_s", "inflow", "prefill_s"]
+)
 def test_no_impossible_load_comes_in(name, value):
     with pytest.raises(WireError):
         wire.decode_pulse(with_field(wire.encode_pulse(A_PULSE), ["load", name], value))
@@ -177,9 +189,17 @@ def test_no_impossible_share_of_the_cache_comes_in(value):
         wire.decode_load(with_field(wire.encode_load(Load(2)), ["kv_used"], value))
 
 
-@given(names)
-def test_an_announcement_comes_out_as_it_went_in(name):
-    assert wire.decode_idle(wire.encode_idle(name)) == name
+@given(names, loads)
+@LIMIT
+def test_an_announcement_comes_out_as_it_went_in(name, load):
+    node, told = wire.decode_idle(wire.encode_idle(name, load))
+    assert (node, told) == (name, wire.decode_load(wire.encode_load(load)))
+
+
+@pytest.mark.parametrize("name", ["slots", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s"])
+def test_no_impossible_load_is_announced(name):
+    with pytest.raises(WireError):
+        wire.decode_idle(with_field(wire.encode_idle("a", Load(2)), ["load", name], -1))
 
 
 def test_a_node_without_slots_is_no_node():
@@ -217,7 +237,7 @@ def test_a_name_that_could_be_something_else_is_refused(name):
     for decode, message in (
         (wire.decode_card, wire.encode_card(replace(A_CARD, node=name))),
         (wire.decode_pulse, wire.encode_pulse(replace(A_PULSE, node=name))),
-        (wire.decode_idle, wire.encode_idle(name)),
+        (wire.decode_idle, wire.encode_idle(name, Load(2))),
     ):
         with pytest.raises(WireError, match="node name"):
             decode(message)

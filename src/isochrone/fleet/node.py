@@ -8,7 +8,7 @@ from isochrone.fleet.ledger import Ledger, Reservation
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
-from isochrone.fleet.wait import Waiting, wait_s
+from isochrone.fleet.wait import wait_s
 from isochrone.model import Estimate, Load, NodeCard, NodeView, Pulse, name_hash
 
 _RTT_WINDOW = 16
@@ -133,35 +133,8 @@ class NodeBelief:
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until the prompt of a request that arrives now would begin."""
-        table, row = self._table, self.row
-        load_at_s, others_at_s = float(table.load_at_s[row]), float(table.others_at_s[row])
-        age_s = now_s - load_at_s
-        if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
-            others_flow = self._others_inflow(now_s)
-            others_s = others_flow * age_s
-        else:
-            others_flow = float(table.others_flow[row])
-            others_s = others_flow * (now_s - max(load_at_s, others_at_s))
-            if others_at_s >= load_at_s:
-                others_s += float(table.others_s[row])
-        return wait_s(
-            Waiting(
-                slots=float(table.slots[row]),
-                running=float(table.running[row]),
-                queued=float(table.queued[row]),
-                told_wait_s=float(table.wait_s[row]),
-                backlog_s=float(table.backlog_s[row]),
-                prefill_s=float(table.prefill_s[row]),
-                age_s=age_s,
-                own_unseen=float(table.own_unseen[row]),
-                own_unseen_s=float(table.own_unseen_s[row]),
-                own_unseen_prefill_s=float(table.own_unseen_prefill_s[row]),
-                others_flow=others_flow,
-                others_s=others_s,
-                service_s=float(table.service_s[row]),
-                prefill_share=float(table.prefill_share[row]),
-            )
-        )
+        numbers = self._table.numbers(self.row)
+        return wait_s(self._table.waiting(numbers, now_s, self._settings.flow_memory_s))
 
     def _others_inflow(self, now_s: float) -> float:
         """Of the inflow that the node told, what did not come from us."""
@@ -256,7 +229,7 @@ class NodeBelief:
         health.why = why
         if health.failures < settings.failures_to_eject:
             return None
-        eject_s = min(settings.eject_s * 2**health.ejections, settings.eject_s_max)
+        eject_s: float = min(settings.eject_s * 2**health.ejections, settings.eject_s_max)
         health.ejections = min(health.ejections + 1, 30)
         health.failures = settings.failures_to_eject - 1
         self._table.ejected_until_s[self.row] = now_s + eject_s

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import exp
 from typing import overload
 
 import numpy as np
@@ -12,8 +13,14 @@ from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable, NodeTable
-from isochrone.fleet.wait import Waiting, waits_s
-from isochrone.model import Bools, Columns, Floats, Hashes, Indices, NodeView, Probe, PromptBlocks, Roll
+from isochrone.fleet.wait import Waiting, wait_s, waits_s
+from isochrone.model import Bools, Columns, Floats, Hashes, Indices, NodeView, Numbers, Probe, PromptBlocks, Roll
+
+
+_RTT_MS = 18
+"""Where in a row's numbers the round trip is."""
+
+_NO_PREFIX: tuple[Mapping[int, None], float, float] = ({}, 0.0, 0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,42 @@ class FleetRoll(Roll):
     def columns(self) -> Columns:
         """All nodes at once."""
         return FleetColumns(self._beliefs)
+
+    def numbers(self, index: int) -> Numbers:
+        """What a score needs of the node at `index`, straight from the columns."""
+        beliefs, now_s = self._beliefs, self._beliefs.now_s
+        listing, table, settings = beliefs.listing, beliefs.table, beliefs.settings
+        row = listing.node.item(index)
+        of_node = table.numbers(row)
+        waiting = table.waiting(of_node, now_s, settings.flow_memory_s)
+        (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
+         bias_ms, bias_at_s, error_ms) = listing.numbers(index)[:9]  # fmt: skip
+        if listing.loading.item(index):
+            ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+        lore = beliefs.node(row).speeds[beliefs.model].lore
+        prefix, cached_base, cached_per_byte = _NO_PREFIX
+        if lore is not None:
+            prefix = lore.prefix.memory
+            cached_base, cached_per_byte = lore.prefix.tokens.fit()
+            bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
+        return Numbers(
+            of_node[_RTT_MS],
+            wait_s(waiting),
+            waiting.age_s,
+            ready_in_s,
+            base_ms,
+            ms_per_token,
+            tpot_ms + tpot_ms_slope * min(waiting.slots, waiting.running + 1.0),
+            bias_ms,
+            error_ms,
+            prefix,
+            cached_base if prefix else 0.0,
+            cached_per_byte,
+        )
+
+    def name(self, index: int) -> str:
+        """The name of the node at `index`."""
+        return self._beliefs.node(self._beliefs.listing.node.item(index)).name
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""

@@ -5,11 +5,13 @@ while it is known; a model has a `ModelTable` with one row for each node that li
 """
 
 from collections.abc import Iterator
+from math import exp
 from typing import ClassVar
 
 import numpy as np
 
 from isochrone.fleet.events import LoadsReceived
+from isochrone.fleet.wait import Waiting
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
@@ -26,18 +28,35 @@ class Table:
 
     def __init__(self) -> None:
         self.rows, self._room = 0, _ROWS_MIN
-        for name, (dtype, fill) in self.fills.items():
-            setattr(self, name, np.full(_ROWS_MIN, fill, dtype))
+        self._floats = [name for name, (dtype, _) in self.fills.items() if dtype == "f8"]
+        self._others = [name for name, (dtype, _) in self.fills.items() if dtype != "f8"]
+        self._block = np.empty((len(self._floats), 0))
+        for name in self._others:
+            setattr(self, name, np.empty(0, self.fills[name][0]))
+        self._make_room(_ROWS_MIN)
 
     def add_row(self) -> int:
         """A fresh row at the end; returns its index."""
         row, self.rows = self.rows, self.rows + 1
         if row >= self._room:
-            for name, (dtype, fill) in self.fills.items():
-                column = getattr(self, name)
-                setattr(self, name, np.concatenate((column, np.full(self._room, fill, dtype))))
+            self._make_room(self._room)
             self._room *= 2
         return row
+
+    def _make_room(self, more: int) -> None:
+        """Lengthen all columns. Those of floats lie in one block, so that a row is fetched at once."""
+        fills = np.array([[self.fills[name][1]] for name in self._floats])
+        self._block = np.concatenate((self._block, np.repeat(fills, more, axis=1)), axis=1)
+        for name, column in zip(self._floats, self._block, strict=True):
+            setattr(self, name, column)
+        for name in self._others:
+            dtype, fill = self.fills[name]
+            setattr(self, name, np.concatenate((getattr(self, name), np.full(more, fill, dtype))))
+
+    def numbers(self, row: int) -> list[float]:
+        """All columns of floats of one row, in the order of `fills`."""
+        numbers: list[float] = self._block[:, row].tolist()
+        return numbers
 
     def reset(self, row: int) -> None:
         """Make the row as if never written."""
@@ -69,29 +88,29 @@ class NodeTable(Table):
         "seq": ("i8", -1),
         "name_hash": ("u8", 0),
         "region": ("i8", 0),
-        "heard_at_s": ("f8", 0.0),
-        "load_at_s": ("f8", 0.0),
         "slots": ("f8", 1.0),
         "running": ("f8", 0.0),
         "queued": ("f8", 0.0),
         "wait_s": ("f8", 0.0),
         "backlog_s": ("f8", 0.0),
-        "inflow": ("f8", 0.0),
-        "kv_used": ("f8", 0.0),
         "prefill_s": ("f8", 0.0),
-        "rtt_ms": ("f8", 0.0),
-        "ejected_until_s": ("f8", 0.0),
-        "own_in_flight": ("f8", 0.0),
         "own_unseen": ("f8", 0.0),
         "own_unseen_s": ("f8", 0.0),
         "own_unseen_prefill_s": ("f8", 0.0),
-        "own_flow": ("f8", 0.0),
-        "own_flow_at_s": ("f8", 0.0),
+        "service_s": ("f8", 0.0),
+        "prefill_share": ("f8", 0.0),
+        "load_at_s": ("f8", 0.0),
         "others_flow": ("f8", 0.0),
         "others_s": ("f8", 0.0),
         "others_at_s": ("f8", -1.0),
-        "service_s": ("f8", 0.0),
-        "prefill_share": ("f8", 0.0),
+        "inflow": ("f8", 0.0),
+        "own_flow": ("f8", 0.0),
+        "own_flow_at_s": ("f8", 0.0),
+        "rtt_ms": ("f8", 0.0),
+        "heard_at_s": ("f8", 0.0),
+        "ejected_until_s": ("f8", 0.0),
+        "own_in_flight": ("f8", 0.0),
+        "kv_used": ("f8", 0.0),
     }
     known: Bools
     leaving: Bools
@@ -146,6 +165,21 @@ class NodeTable(Table):
         self.others_at_s[rows] = now_s
 
 
+    def waiting(self, numbers: list[float], now_s: float, flow_memory_s: float) -> Waiting[float]:
+        """The work before one node, from the numbers of its row."""
+        load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[11:18]
+        age_s = now_s - load_at_s
+        if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
+            own_flow *= exp((own_flow_at_s - now_s) / flow_memory_s)
+            others_flow = max(0.0, inflow - own_flow)
+            others_s = others_flow * age_s
+        elif others_at_s >= load_at_s:
+            others_s += others_flow * (now_s - others_at_s)
+        else:
+            others_s = others_flow * age_s
+        return Waiting._make((*numbers[:11], age_s, others_flow, others_s))
+
+
 class ModelTable(Table):
     """What is believed of one model on every node that lists it.
 
@@ -161,7 +195,6 @@ class ModelTable(Table):
         "loading": ("?", 0),
         "ready_in_s": ("f8", 0.0),
         "heard_at_s": ("f8", 0.0),
-        "refused_until_s": ("f8", 0.0),
         "prefill_base_ms": ("f8", 0.0),
         "prefill_ms_per_token": ("f8", 0.0),
         "tpot_ms_base": ("f8", 0.0),
@@ -169,6 +202,7 @@ class ModelTable(Table):
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
         "error_ms": ("f8", 0.0),
+        "refused_until_s": ("f8", 0.0),
         "ttft_peak_ms": ("f8", 0.0),
         "ttft_peak_at_s": ("f8", 0.0),
         "response_ms": ("f8", 0.0),

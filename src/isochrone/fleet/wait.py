@@ -15,9 +15,8 @@ processing, where a request waits even when a slot is free.
 Exact for one slot, one gateway and dispatches made right after the report.
 """
 
-from dataclasses import dataclass
 from math import exp, sqrt
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,20 +29,19 @@ _RHO_MAX = 0.97
 Number = TypeVar("Number", float, Floats)
 
 
-@dataclass(slots=True)
-class Waiting(Generic[Number]):
+class Waiting(NamedTuple, Generic[Number]):
     """What is known of the work before a node, as numbers of one node or arrays of all.
 
     Attributes:
         slots, running, queued, told_wait_s, backlog_s, prefill_s: as in `Load`, when last heard.
-        age_s: seconds since.
         own_unseen: our dispatches that the report can't know of.
         own_unseen_s: their slot-seconds.
         own_unseen_prefill_s: of these, seconds of prompt processing.
-        others_flow: slot-seconds a second that others send there.
-        others_s: slot-seconds that they are expected to have sent since the report.
         service_s: of a typical request there; 0 when unknown, and then chance is left out.
         prefill_share: of that, the share of prompt processing.
+        age_s: seconds since the report.
+        others_flow: slot-seconds a second that others send there.
+        others_s: slot-seconds that they are expected to have sent since the report.
     """
 
     slots: Number
@@ -52,14 +50,14 @@ class Waiting(Generic[Number]):
     told_wait_s: Number
     backlog_s: Number
     prefill_s: Number
-    age_s: Number
     own_unseen: Number
     own_unseen_s: Number
     own_unseen_prefill_s: Number
-    others_flow: Number
-    others_s: Number
     service_s: Number
     prefill_share: Number
+    age_s: Number
+    others_flow: Number
+    others_s: Number
 
     @property
     def free(self) -> Number:
@@ -69,19 +67,22 @@ class Waiting(Generic[Number]):
 
 def wait_s(node: Waiting[float]) -> float:
     """Seconds until the prompt of a request that arrives now would begin, on one node."""
-    slots, age_s, free, service_s = node.slots, node.age_s, node.free, node.service_s
-    begun_s = node.backlog_s / slots if free > 0 else node.told_wait_s
-    left_s = begun_s + node.own_unseen_s / slots - age_s
-    fluid_s = left_s + node.others_s / slots
-    prompts_s = node.prefill_s + node.own_unseen_prefill_s + node.others_s * node.prefill_share - age_s
+    (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
+     service_s, prefill_share, age_s, others_flow, others_s) = node  # fmt: skip
+    free = slots - running - queued
+    left_s = (backlog_s / slots if free > 0 else told_wait_s) + own_s / slots - age_s
+    fluid_s = left_s + others_s / slots
+    wait_s = max(0.0, prefill_s + own_prefill_s + others_s * prefill_share - age_s)
     if service_s <= 0.0:
-        return max(0.0, prompts_s, fluid_s if node.own_unseen >= free else 0.0)
-    if node.own_unseen + node.others_s / service_s < free:
+        return max(wait_s, fluid_s) if own_unseen >= free else wait_s
+    if own_unseen + others_s / service_s < free:
         fluid_s, left_s = 0.0, -age_s
-    reached = 1.0 - exp(min(0.0, left_s) / service_s)
-    rho = min(_RHO_MAX, node.others_flow / slots)
-    chance_s = service_s / slots * rho ** (sqrt(2.0 * (slots + 1.0)) - 1.0) * reached / (1.0 - rho * reached)
-    return max(0.0, fluid_s, chance_s, prompts_s)
+    if others_flow > 0.0 and left_s < 0.0:
+        reached = 1.0 - exp(left_s / service_s)
+        rho = min(_RHO_MAX, others_flow / slots)
+        many = rho ** (sqrt(2.0 * (slots + 1.0)) - 1.0)
+        wait_s = max(wait_s, service_s / slots * many * reached / (1.0 - rho * reached))
+    return max(wait_s, fluid_s)
 
 
 def waits_s(nodes: Waiting[Floats]) -> Floats:

@@ -6,7 +6,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
-from isochrone.model.fleet import FleetView, ModelView, NodeView, Roll
+from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
 from isochrone.model.gateway import GatewayPulse, ModelFlow, Peer
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
@@ -41,6 +41,7 @@ __all__ = [
     "ModelView",
     "NodeCard",
     "NodeView",
+    "Numbers",
     "Outcome",
     "OutcomeKind",
     "Peer",

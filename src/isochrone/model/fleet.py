@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 from isochrone.model.columns import Columns
 from isochrone.model.gateway import Peer
@@ -109,6 +110,23 @@ class NodeView:
     failure_domains: tuple[str, ...] = ()
 
 
+class Numbers(NamedTuple):
+    """What a score needs of one node and its model: the fields of the same names of their views."""
+
+    rtt_ms: float
+    wait_s: float
+    age_s: float
+    ready_in_s: float
+    prefill_base_ms: float
+    prefill_ms_per_token: float
+    tpot_ms: float
+    bias_ms: float
+    error_ms: float
+    cached_prefix: Mapping[int, None]
+    cached_tokens_base: float
+    cached_tokens_per_byte: float
+
+
 class Roll:
     """The nodes of a view, each looked at only when asked for.
 
@@ -132,6 +150,29 @@ class Roll:
     def columns(self) -> Columns:
         """All nodes at once."""
         return ListedColumns(self._model, self._nodes)
+
+    def numbers(self, index: int) -> Numbers:
+        """What a score needs of the node at `index`, without the rest."""
+        node = self._nodes[index]
+        model = node.models[self._model]
+        return Numbers(
+            node.rtt_ms,
+            node.wait_s,
+            node.age_s,
+            model.ready_in_s,
+            model.prefill_base_ms,
+            model.prefill_ms_per_token,
+            model.tpot_ms,
+            model.bias_ms,
+            model.error_ms,
+            model.cached_prefix,
+            model.cached_tokens_base,
+            model.cached_tokens_per_byte,
+        )
+
+    def name(self, index: int) -> str:
+        """The name of the node at `index`."""
+        return self._nodes[index].node
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""

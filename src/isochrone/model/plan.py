@@ -42,6 +42,7 @@ class Plan:
             milliseconds; 0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
         homes: the nodes that are ours, None where all gateways share all.
+        home_edges: as `edges`, over the nodes that are ours and for our own requests; shape (own nodes,).
     """
 
     made_at_s: float
@@ -54,3 +55,4 @@ class Plan:
     prefill_price: float
     level_s: float
     homes: Homes | None = None
+    home_edges: Floats | None = None

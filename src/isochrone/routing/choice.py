@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Request
-from isochrone.routing.estimate import EstimateWeights, ServiceColumns, estimate
+from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms, estimate
 from isochrone.routing.luck import Luck
 
 RANKED_MAX = 9
@@ -37,6 +37,8 @@ class Choice:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
         self._estimates: dict[int, Estimate] = {}
+        self._numbers: dict[int, Numbers] = {}
+        self._scores_ms: dict[int, float] = {}
         self._nodes: dict[int, NodeView] = {}
 
     # -- one node ------------------------------------------------------------------------------------
@@ -48,11 +50,29 @@ class Choice:
             known = self._nodes[index] = self.view.nodes[index]
         return known
 
+    def numbers(self, index: int) -> Numbers:
+        """What a score needs of one node."""
+        known = self._numbers.get(index)
+        if known is None:
+            known = self._numbers[index] = self.view.nodes.numbers(index)
+        return known
+
+    def score_ms(self, index: int) -> float:
+        """The score of that node's estimate, without the estimate."""
+        known = self._scores_ms.get(index)
+        if known is None:
+            known = self._scores_ms[index] = self._terms.score_ms(self.numbers(index))
+        return known
+
+    @cached_property
+    def _terms(self) -> Terms:
+        return Terms.of(self.view, self.request, self._weights)
+
     def estimate(self, index: int) -> Estimate:
         """When that node would answer; worked out at most once."""
         known = self._estimates.get(index)
         if known is None:
-            known = estimate(self.view, self.request, self.node(index), self._weights)
+            known = estimate(self.view, self.request, self.numbers(index), self._weights)
             self._estimates[index] = known
         return known
 
@@ -162,7 +182,7 @@ class Choice:
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """`indices` by the whole estimate, least score first."""
-        return sorted(indices, key=lambda index: (self.estimate(index).score_ms, index))
+        return sorted(indices, key=lambda index: (self.score_ms(index), index))
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isochrone.model import Estimate, FleetView, Floats, ModelView, NodeView, Request
+from isochrone.model import Estimate, FleetView, Floats, Numbers, PromptBlocks, Request
 
 PRIOR_PREFILL_BASE_MS = 50.0
 PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -43,35 +43,77 @@ class EstimateWeights:
 DEFAULT_WEIGHTS = EstimateWeights()
 
 
-def estimate(view: FleetView, request: Request, node: NodeView, weights: EstimateWeights) -> Estimate:
-    """When `node` would answer `request`, term by term. `node` must list the request's model."""
-    model = node.models[request.model]
-    prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
-    cached_tokens = _cached_tokens(request, model, prompt_tokens)
-    output_tokens = _output_tokens(view, request)
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a score needs of the request and of the view, whatever the node.
 
-    base_ms, ms_per_token = _prefill_speed(model)
+    Attributes:
+        blocks: the prompt's.
+        prompt_tokens: its length, estimated.
+        later_tokens: expected tokens of the answer after the first.
+        beta: weight of a later token.
+        price: of a millisecond of prompt processing.
+        weights: the others.
+    """
+
+    blocks: PromptBlocks
+    prompt_tokens: float
+    later_tokens: float
+    beta: float
+    price: float
+    weights: EstimateWeights
+
+    @classmethod
+    def of(cls, view: FleetView, request: Request, weights: EstimateWeights) -> "Terms":
+        """The terms of one request."""
+        price = view.plan.prefill_price if view.plan is not None else 0.0
+        return cls(
+            blocks=request.blocks,
+            prompt_tokens=view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
+            later_tokens=_output_tokens(view, request) - 1,
+            beta=weights.beta_stream if request.stream else weights.beta_whole,
+            price=weights.congestion * price,
+            weights=weights,
+        )
+
+    def score_ms(self, node: Numbers) -> float:
+        """`estimate(...).score_ms`, and nothing else of it."""
+        (rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
+         cached_prefix, cached_base, cached_per_byte) = node  # fmt: skip
+        if base_ms <= 0 and ms_per_token <= 0:
+            base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
+        cached_tokens = 0.0
+        if cached_prefix:
+            cached_tokens = cached_base + cached_per_byte * self.blocks.prefix_bytes(cached_prefix)
+            cached_tokens = max(0.0, min(cached_tokens, self.prompt_tokens - 1))
+        prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
+        decode_ms = self.later_tokens * (tpot_ms or PRIOR_TPOT_MS)
+        uncertainty_ms = error_ms + self.weights.uncertainty_ms_per_s * age_s
+        ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + max(0.0, prefill_ms + bias_ms)
+        later_ms = self.beta * decode_ms + self.price * prefill_ms
+        return ttft_ms + later_ms + self.weights.kappa * uncertainty_ms
+
+
+def estimate(view: FleetView, request: Request, node: Numbers, weights: EstimateWeights) -> Estimate:
+    """When a node with these numbers would answer `request`, term by term."""
+    terms = Terms.of(view, request, weights)
+    prompt_tokens = terms.prompt_tokens
+    cached_tokens = _cached_tokens(request, node, prompt_tokens)
+    base_ms, ms_per_token = _prefill_speed(node)
     prefill_ms = base_ms + ms_per_token * (prompt_tokens - cached_tokens)
-    decode_ms = (output_tokens - 1) * (model.tpot_ms or PRIOR_TPOT_MS)
-    uncertainty_ms = model.error_ms + weights.uncertainty_ms_per_s * node.age_s
-    beta = weights.beta_stream if request.stream else weights.beta_whole
-
-    congestion_ms = weights.congestion * prefill_price(view) * prefill_ms
-
-    ttft_ms = node.rtt_ms + (node.wait_s + model.ready_in_s) * 1e3 + max(0.0, prefill_ms + model.bias_ms)
     return Estimate(
         rtt_ms=node.rtt_ms,
         wait_ms=node.wait_s * 1e3,
-        cold_ms=model.ready_in_s * 1e3,
+        cold_ms=node.ready_in_s * 1e3,
         prefill_ms=prefill_ms,
-        bias_ms=model.bias_ms,
-        decode_ms=decode_ms,
-        congestion_ms=congestion_ms,
-        uncertainty_ms=uncertainty_ms,
+        bias_ms=node.bias_ms,
+        decode_ms=terms.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
+        congestion_ms=terms.price * prefill_ms,
+        uncertainty_ms=node.error_ms + weights.uncertainty_ms_per_s * node.age_s,
         prompt_tokens=round(prompt_tokens),
         cached_tokens=int(cached_tokens),
-        output_tokens=round(output_tokens),
-        score_ms=ttft_ms + beta * decode_ms + congestion_ms + weights.kappa * uncertainty_ms,
+        output_tokens=round(terms.later_tokens + 1),
+        score_ms=terms.score_ms(node),
     )
 
 
@@ -83,10 +125,7 @@ class ServiceColumns:
 
     def __init__(self, view: FleetView, request: Request, weights: EstimateWeights) -> None:
         self._columns, self._weights = view.nodes.columns, weights
-        self._price = prefill_price(view)
-        self._beta = weights.beta_stream if request.stream else weights.beta_whole
-        self._prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
-        self._later_tokens = _output_tokens(view, request) - 1
+        self._terms = Terms.of(view, request, weights)
 
     @cached_property
     def prefill_ms(self) -> Floats:
@@ -96,13 +135,13 @@ class ServiceColumns:
         if unknown.any():
             base_ms = np.where(unknown, PRIOR_PREFILL_BASE_MS, base_ms)
             ms_per_token = np.where(unknown, PRIOR_PREFILL_MS_PER_TOKEN, ms_per_token)
-        return base_ms + ms_per_token * self._prompt_tokens
+        return base_ms + ms_per_token * self._terms.prompt_tokens
 
     @cached_property
     def decode_ms(self) -> Floats:
         """The tokens after the first."""
         tpot_ms = self._columns.tpot_ms
-        return self._later_tokens * np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
+        return self._terms.later_tokens * np.where(tpot_ms > 0, tpot_ms, PRIOR_TPOT_MS)
 
     @cached_property
     def service_s(self) -> Floats:
@@ -126,25 +165,22 @@ class ServiceColumns:
         """The estimate's score."""
         columns, weights = self._columns, self._weights
         uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
-        congestion_ms = weights.congestion * self._price * self.prefill_ms
-        return self.ttft_ms + self._beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
+        congestion_ms = self._terms.price * self.prefill_ms
+        return self.ttft_ms + self._terms.beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
 
 
-def prefill_price(view: FleetView) -> float:
-    """What a millisecond of prompt processing takes from others, in milliseconds; 0 without a plan."""
-    return view.plan.prefill_price if view.plan is not None else 0.0
-
-
-def _prefill_speed(model: ModelView) -> tuple[float, float]:
+def _prefill_speed(model: Numbers) -> tuple[float, float]:
     """(base, per token) in milliseconds; the prior only when nothing at all is known."""
     if model.prefill_base_ms > 0 or model.prefill_ms_per_token > 0:
         return model.prefill_base_ms, model.prefill_ms_per_token
     return PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
 
 
-def _cached_tokens(request: Request, model: ModelView, prompt_tokens: float) -> float:
+def _cached_tokens(request: Request, model: Numbers, prompt_tokens: float) -> float:
     """Prompt tokens in the node's prefix cache; the last token is always computed anew."""
     prefix_bytes = request.blocks.prefix_bytes(model.cached_prefix)
+    if not model.cached_prefix:
+        return 0.0
     cached = model.cached_tokens_base + model.cached_tokens_per_byte * prefix_bytes
     return max(0.0, min(cached, prompt_tokens - 1))
 

@@ -16,11 +16,11 @@ traffic research", 1952): with stale news no rule that all follow can do better 
 equal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from isochrone.model import Bools, Columns, FleetView, Floats, Homes, Plan, Request
+from isochrone.model import Bools, Columns, FleetView, Floats, Homes, Indices, Plan, Request
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns
 from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
 
@@ -87,6 +87,10 @@ def make_plan(
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
     homes = _homes(view, service, usable)
+    home_edges = None
+    if homes is not None:
+        _, at_home = basin.within(homes.own).pour(bottom_s[homes.own], max(own * theta_s, _WORK_MIN_S))
+        home_edges = np.cumsum(at_home)
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
@@ -98,6 +102,7 @@ def make_plan(
         prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
         homes=homes,
+        home_edges=home_edges,
     )
 
 
@@ -167,6 +172,10 @@ class _Basin:
     prefill_s: Floats
     told_wait_s: Floats
     told_prefill_s: Floats
+
+    def within(self, nodes: Indices) -> "_Basin":
+        """The same with these nodes alone."""
+        return _Basin(*(getattr(self, field.name)[nodes] for field in fields(self)))
 
     def pour(self, bottom_s: Floats, work_s: float) -> tuple[float, Floats]:
         """(level in seconds, requests for each node) of `work_s` slot-seconds.

@@ -44,7 +44,7 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         model=request.model,
         policy=router.policy.name,
         candidates=tuple(
-            Candidate(choice.node(index).node, choice.estimate(index))
+            Candidate(view.nodes.name(index), choice.estimate(index))
             for index in ranked[: router.candidates_max]
         ),
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),

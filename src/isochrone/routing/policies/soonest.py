@@ -6,16 +6,14 @@ delay, with the network, model loading, cached prefix and uncertainty in the del
 
 Candidates are the best of the nodes that are ours by the plan, of which our own ledger knows most, and those
 that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
-weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they became
-idle. The least estimate of them wins.
+weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they
+became idle. The least estimate of them wins.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from isochrone.model import Plan
+from isochrone.model import Floats
 from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
@@ -29,7 +27,7 @@ class Parameters:
 
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
-        home: of the nodes that are ours, so many of the best.
+        home: nodes drawn of those that are ours; all of them when they are no more.
         idle: of the nodes that announced idle, so many of the last.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
@@ -38,7 +36,7 @@ class Parameters:
     """
 
     draws: float = 0.0
-    home: int = 3
+    home: int = 8
     idle: int = 4
     owners: int = 8
     spill: float = 2.0
@@ -53,7 +51,7 @@ class Parameters:
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
-    candidates = dict.fromkeys(_at_home(choice, parameters))
+    candidates = dict.fromkeys(_at_home(choice, luck, parameters))
     if parameters.owners and choice.owners:
         by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
         candidates.update(dict.fromkeys(by_length[: parameters.owners]))
@@ -64,46 +62,47 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     return choice.soonest(list(candidates))[: choice.wanted]
 
 
-def _at_home(choice: Choice, parameters: Parameters) -> list[int]:
-    """The best of the nodes that are ours; none where nothing is."""
+def _at_home(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
+    """Some of the nodes that are ours, or all where they are few; none where nothing is."""
     plan = choice.view.plan
-    if not parameters.home or plan is None or plan.homes is None:
+    if not parameters.home or plan is None or plan.homes is None or plan.home_edges is None:
         return []
     own = plan.homes.own
-    own = own[choice.columns.available[own]]
-    scores_ms = choice.service.score_ms[own]
-    order = np.argsort(scores_ms, kind="stable")[: parameters.home]
-    return [int(index) for index in own[order]]
+    if len(own) <= parameters.home:
+        return [index for index in own.tolist() if choice.may(index)]
+    drawn = draw(plan.home_edges, parameters.home, luck)
+    return [index for index in (own.item(at) for at in drawn) if choice.may(index)]
 
 
 def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
     """Whether our own nodes are worse than what the whole fleet would give us."""
     plan = choice.view.plan
-    best_ms = min(choice.estimate(index).score_ms for index in candidates)
+    best_ms = min(map(choice.score_ms, candidates))
     return plan is None or best_ms > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
+    """A few nodes of the whole fleet by the plan's weights; the best of all where no plan can tell."""
     plan = choice.view.plan if parameters.plan else None
-    if plan is None:
-        return choice.least(choice.service.score_ms)
-    draws = parameters.draws or plan.draws
-    count = int(draws) + (luck.random() < draws % 1.0)
-    if count >= len(plan.edges):
-        return choice.least(choice.service.score_ms)
-    return draw(choice, plan, count, luck) or choice.least(choice.service.score_ms)
+    if plan is not None:
+        draws = parameters.draws or plan.draws
+        count = int(draws) + (luck.random() < draws % 1.0)
+        if count < len(plan.edges):
+            drawn = [index for index in draw(plan.edges, count, luck) if choice.may(index)]
+            if drawn:
+                return drawn
+    return choice.least(choice.service.score_ms)
 
 
-def draw(choice: Choice, plan: Plan, count: int, luck: Luck) -> list[int]:
-    """Up to `count` distinct usable nodes by the plan's weights; none when it has no usable ones."""
-    edges, drawn = plan.edges, list[int]()
-    total = edges[-1]
-    if not total > 0.0:
-        return []
+def draw(edges: Floats, count: int, luck: Luck) -> list[int]:
+    """Up to `count` distinct positions, each drawn in proportion to its step in `edges`, a running sum."""
+    total, drawn = edges.item(-1), list[int]()
+    if total <= 0.0:
+        return drawn
     for _ in range(_DRAWS_PER_NODE * count):
-        index = int(edges.searchsorted(luck.random() * total, side="right"))
-        if index < len(edges) and index not in drawn and choice.may(index):
-            drawn.append(index)
+        at = int(edges.searchsorted(luck.random() * total, side="right"))
+        if at < len(edges) and at not in drawn:
+            drawn.append(at)
             if len(drawn) == count:
                 break
     return drawn
