@@ -16,8 +16,9 @@ from isochrone.cli.policy import check_policy
 from isochrone.cli.shell import API_KEYS_VARIABLE, cannot_listen, log, run, secrets, until_signal
 from isochrone.cli.supervise import say_ready
 from isochrone.dashboard import status_fields
-from isochrone.fleet import Fleet, Me
+from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
+from isochrone.model import Me
 from isochrone.ports import MonotonicClock
 from isochrone.wire.subjects import STATUS_PATH
 
@@ -67,7 +68,7 @@ def _key_digests(keys: list[str]) -> frozenset[str]:
 async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     clock, table = MonotonicClock(), load_regions()
-    fleet = Fleet(settings.beliefs, Me(settings.name, settings.region), table.rtt_ms)
+    fleet = Fleet(settings.beliefs, Me.of(settings.name, settings.region), table.rtt_ms)
     gate = Gateway(
         settings,
         fleet=fleet,

@@ -32,7 +32,7 @@ from isochrone.fleet.events import (
     RttMeasured,
     Tick,
 )
-from isochrone.fleet.fleet import Fleet, Me
+from isochrone.fleet.fleet import Fleet
 from isochrone.fleet.settings import FleetSettings
 
 __all__ = [
@@ -50,7 +50,6 @@ __all__ = [
     "IdleAnnounced",
     "LoadReported",
     "LoadsReceived",
-    "Me",
     "NodeEjected",
     "NodeForgotten",
     "NodeJoined",

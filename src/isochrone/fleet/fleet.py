@@ -1,7 +1,6 @@
 """The beliefs of all nodes, and how events change them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,7 +9,7 @@ from isochrone.fleet import events as ev
 from isochrone.fleet.effects import Effect
 from isochrone.fleet.gateways import Gateways
 from isochrone.fleet.ledger import Flight
-from isochrone.fleet.model_lore import ModelLore, plausible
+from isochrone.fleet.model_lore import plausible
 from isochrone.fleet.models import Models
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.probes import Answer
@@ -18,31 +17,20 @@ from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.tables import NodeTable
 from isochrone.model import (
+    NOBODY,
     FleetView,
     GatewayPulse,
     Load,
+    Me,
     ModelFlow,
     NodeCard,
     OutcomeKind,
-    Peer,
     Places,
     Pulse,
-    name_hash,
 )
 
 RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    """The gateway that believes: its name and its place in the region table."""
-
-    name: str = "gateway"
-    region: str = ""
-
-
-NOBODY = Me()
 
 
 class Fleet:
@@ -99,17 +87,12 @@ class Fleet:
             probes=usable_probes(lore, now_s),
             probed_in_flight=lore.probes.seen,
             prompt_bytes_mean=lore.tokens.mean_x,
+            me=self._me,
             own_work_per_s=lore.flow.at(now_s),
-            others_work_per_s=self._gateways.work_per_s(model),
-            peers=self._peers(model, lore, now_s),
+            peers=self._gateways.peers(model),
             places=self._places,
             plan=lore.plan,
         )
-
-    def _peers(self, model: str, lore: ModelLore, now_s: float) -> tuple[Peer, ...]:
-        me = self._me
-        ours = Peer(me.name, name_hash(me.name), me.region, lore.flow.at(now_s), ourselves=True)
-        return (ours, *(peer for peer in self._gateways.peers(model) if peer.name != me.name))
 
     def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
         """Our own traffic, for the other gateways: each model that we lately sent requests for."""

@@ -17,7 +17,7 @@ class Gateways:
     most: int
     silent_s: float
     _heard: dict[str, tuple[GatewayPulse, float]] = field(default_factory=dict)
-    _work: dict[str, float] | None = None
+    _peers: dict[str, tuple[Peer, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self._heard)
@@ -30,14 +30,14 @@ class Gateways:
         self._heard[pulse.gateway] = (pulse, now_s)
         if len(self._heard) > self.most:
             del self._heard[next(iter(self._heard))]
-        self._work = None
+        self._peers = None
 
     def forget_silent(self, now_s: float) -> None:
         """Drop those that have not spoken."""
         gone = [name for name, (_, at_s) in self._heard.items() if now_s - at_s > self.silent_s]
         for name in gone:
             del self._heard[name]
-            self._work = None
+            self._peers = None
 
     def pulses(self) -> tuple[GatewayPulse, ...]:
         """The last word of each."""
@@ -45,18 +45,15 @@ class Gateways:
 
     def peers(self, model: str) -> tuple[Peer, ...]:
         """The other gateways that send requests for a model."""
-        return tuple(
-            Peer(pulse.gateway, name_hash(pulse.gateway), pulse.region, flow.work_per_s)
-            for pulse, _ in self._heard.values()
-            for flow in pulse.flows
-            if flow.model == model
-        )
+        if self._peers is None:
+            self._peers = {}
+            for pulse, _ in self._heard.values():
+                bits = name_hash(pulse.gateway)
+                for flow in pulse.flows:
+                    peer = Peer(pulse.gateway, bits, pulse.region, flow.work_per_s)
+                    self._peers[flow.model] = (*self._peers.get(flow.model, ()), peer)
+        return self._peers.get(model, ())
 
     def work_per_s(self, model: str) -> float:
         """Slot-seconds a second that they send for a model, all together."""
-        if self._work is None:
-            self._work = {}
-            for pulse, _ in self._heard.values():
-                for flow in pulse.flows:
-                    self._work[flow.model] = self._work.get(flow.model, 0.0) + flow.work_per_s
-        return self._work.get(model, 0.0)
+        return sum(peer.work_per_s for peer in self.peers(model))

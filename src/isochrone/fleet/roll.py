@@ -14,8 +14,18 @@ from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.tables import ModelTable, NodeTable
 from isochrone.fleet.wait import Waiting, wait_s, waits_s
-from isochrone.model import Bools, Columns, Floats, Hashes, Indices, NodeView, Numbers, Probe, PromptBlocks, Roll
-
+from isochrone.model import (
+    Bools,
+    Columns,
+    Floats,
+    Hashes,
+    Indices,
+    NodeView,
+    Numbers,
+    Probe,
+    PromptBlocks,
+    Roll,
+)
 
 _RTT_MS = 18
 """Where in a row's numbers the round trip is."""

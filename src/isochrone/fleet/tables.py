@@ -164,7 +164,6 @@ class NodeTable(Table):
         self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
         self.others_at_s[rows] = now_s
 
-
     def waiting(self, numbers: list[float], now_s: float, flow_memory_s: float) -> Waiting[float]:
         """The work before one node, from the numbers of its row."""
         load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[11:18]

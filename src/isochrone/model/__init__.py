@@ -7,7 +7,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
-from isochrone.model.gateway import GatewayPulse, ModelFlow, Peer
+from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
@@ -18,6 +18,7 @@ from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import PromptBlocks, Request
 
 __all__ = [
+    "NOBODY",
     "NO_PROBES",
     "UNKNOWN_RTT_MS",
     "Bools",
@@ -34,6 +35,7 @@ __all__ = [
     "Indices",
     "ListedColumns",
     "Load",
+    "Me",
     "ModelCard",
     "ModelFlow",
     "ModelPulse",

@@ -6,13 +6,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 from isochrone.model.columns import Columns
-from isochrone.model.gateway import Peer
+from isochrone.model.gateway import NOBODY, Me, Peer
 from isochrone.model.listed import ListedColumns
 from isochrone.model.node import ModelState
 from isochrone.model.places import Places
 from isochrone.model.plan import Plan
 from isochrone.model.probe import Probe
 from isochrone.model.request import PromptBlocks
+
+_NOWHERE = Places()
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +216,9 @@ class FleetView:
         probed_in_flight: requests in flight as the last 128 probe answers told, for their quantiles.
         left_out: indices not to be chosen, because they were tried.
         prompt_bytes_mean: how long prompts lately were; 0 before the first.
+        me: the gateway whose beliefs these are.
         own_work_per_s: what we lately sent for this model, slot-seconds a second.
-        others_work_per_s: what the other gateways tell that they send.
-        peers: the gateways that send requests for this model, ourselves included.
+        peers: the other gateways that send requests for this model, and how much.
         places: the regions of nodes and gateways, and how far they are apart.
         plan: the last plan for this model, None before the first and after nodes came or went.
     """
@@ -236,10 +238,10 @@ class FleetView:
     probed_in_flight: Sequence[int] = ()
     left_out: frozenset[int] = frozenset()
     prompt_bytes_mean: float = 0.0
+    me: Me = NOBODY
     own_work_per_s: float = 0.0
-    others_work_per_s: float = 0.0
     peers: tuple[Peer, ...] = ()
-    places: Places = field(default_factory=Places)
+    places: Places = _NOWHERE
     plan: Plan | None = None
 
     @classmethod

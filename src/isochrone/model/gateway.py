@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from isochrone.model.listed import name_hash
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFlow:
@@ -38,19 +40,34 @@ class GatewayPulse:
 
 
 @dataclass(frozen=True, slots=True)
+class Me:
+    """The gateway that believes: its name, its place in the region table, 64 well-mixed bits of the name."""
+
+    name: str = "gateway"
+    region: str = ""
+    name_hash: int = 0
+
+    @classmethod
+    def of(cls, name: str, region: str) -> "Me":
+        """The gateway of that name."""
+        return cls(name, region, name_hash(name))
+
+
+NOBODY = Me.of("gateway", "")
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """A gateway that sends requests for one model, ourselves included.
+    """Another gateway that sends requests for one model.
 
     Attributes:
         name: its name.
         name_hash: 64 well-mixed bits of it.
         region: its place in the region RTT table, or "".
         work_per_s: slot-seconds a second that it sends for the model.
-        ourselves: whether it is this gateway.
     """
 
     name: str
     name_hash: int
     region: str
     work_per_s: float
-    ourselves: bool = False

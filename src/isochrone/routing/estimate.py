@@ -166,7 +166,9 @@ class ServiceColumns:
         columns, weights = self._columns, self._weights
         uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
         congestion_ms = self._terms.price * self.prefill_ms
-        return self.ttft_ms + self._terms.beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
+        return (
+            self.ttft_ms + self._terms.beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
+        )
 
 
 def _prefill_speed(model: Numbers) -> tuple[float, float]:

@@ -134,7 +134,7 @@ def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, h
 
 def _work_per_s(view: FleetView) -> tuple[float, float]:
     """(our own, the other gateways') slot-seconds a second for the view's model."""
-    return view.own_work_per_s, view.others_work_per_s
+    return view.own_work_per_s, sum(peer.work_per_s for peer in view.peers)
 
 
 def _mean(values: Floats, weights: Floats) -> float:

@@ -18,7 +18,6 @@ from isochrone.fleet import (
     FleetSettings,
     IdleAnnounced,
     LoadReported,
-    Me,
     NodeForgotten,
     NodeSilent,
     Planned,
@@ -32,6 +31,7 @@ from isochrone.model import (
     Decision,
     FleetView,
     GatewayPulse,
+    Me,
     Outcome,
     OutcomeKind,
     Request,
@@ -130,7 +130,7 @@ class SimGateway:
         self.retries = self.probes = self.dispatched = 0
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self._plan.settings, Me(self.name, self._plan.region), self._plan.rtt_between)
+        return Fleet(self._plan.settings, Me.of(self.name, self._plan.region), self._plan.rtt_between)
 
     @property
     def name(self) -> str:
