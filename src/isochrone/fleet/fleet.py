@@ -33,6 +33,9 @@ RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
 
 
+_FRONT_TOLD = 8
+
+
 class Fleet:
     """Beliefs of one gateway. Not for use from several threads."""
 
@@ -91,6 +94,7 @@ class Fleet:
             own_work_per_s=lore.flow.at(now_s),
             peers=self._gateways.peers(model),
             places=self._places,
+            front=lore.front.first(_FRONT_TOLD) if lore.front is not None else (),
             plan=lore.plan,
         )
 
@@ -304,6 +308,11 @@ class Fleet:
         self._idle.pop(node.row, None)
         if lore.probes.answers:
             lore.probes.used(node.row, lore.table.rows)
+        if lore.front is not None:
+            row = lore.table.row_of(node.row)
+            step_s = max(event.estimate.prefill_ms / 1e3, event.estimate.service_s / node.load.slots)
+            if row is not None:
+                lore.front.worsen(row, step_s)
         if speed is not None and speed.expect_load(now_s):
             speed.write(lore.table)
 

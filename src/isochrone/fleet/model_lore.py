@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from isochrone.fleet.front import Front
 from isochrone.fleet.learn import Flow, Line
 from isochrone.fleet.output import OutputLength
 from isochrone.fleet.owners import Owners
@@ -29,6 +30,7 @@ class ModelLore:
     table: ModelTable = field(default_factory=ModelTable)
     owners: Owners = field(default_factory=Owners)
     plan: Plan | None = None
+    front: Front | None = None
     turn: int = 0
     flow: Flow = field(init=False)
     requests: Flow = field(init=False)

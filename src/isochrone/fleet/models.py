@@ -3,6 +3,7 @@
 import numpy as np
 
 from isochrone.fleet.events import Planned
+from isochrone.fleet.front import Front
 from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.settings import FleetSettings
@@ -59,7 +60,7 @@ class Models:
                 speed.owners = lore.owners
                 lore.table.list_node(node.row)
                 speed.write(lore.table)
-                lore.plan = None
+                lore.plan = lore.front = None
 
     def hear(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
         """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
@@ -90,7 +91,7 @@ class Models:
             here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
             self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
         listing.drop_node(node.row)
-        lore.plan = None
+        lore.plan = lore.front = None
         lore.probes.forget(node.row)
         if not lore.table.rows and not lore.turn:
             del self._lore[model]  # nobody lists it, and we never sent anything to it
@@ -105,4 +106,4 @@ class Models:
         table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
         table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
         listing.others_flow[:rows] = plan.others_flow
-        lore.plan = plan
+        lore.plan, lore.front = plan, Front(plan)

@@ -220,6 +220,8 @@ class FleetView:
         own_work_per_s: what we lately sent for this model, slot-seconds a second.
         peers: the other gateways that send requests for this model, and how much.
         places: the regions of nodes and gateways, and how far they are apart.
+        front: nodes that few but we send to and that look best, best first; empty where many gateways share
+            all.
         plan: the last plan for this model, None before the first and after nodes came or went.
     """
 
@@ -242,6 +244,7 @@ class FleetView:
     own_work_per_s: float = 0.0
     peers: tuple[Peer, ...] = ()
     places: Places = _NOWHERE
+    front: Sequence[int] = ()
     plan: Plan | None = None
 
     @classmethod

@@ -1,7 +1,9 @@
 """The plan: what share of the coming requests each node should get, from one gateway's view."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from isochrone.model.columns import Floats, Indices
 
@@ -42,7 +44,9 @@ class Plan:
             milliseconds; 0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
         homes: the nodes that are ours, None where all gateways share all.
-        home_edges: as `edges`, over the nodes that are ours and for our own requests; shape (own nodes,).
+        front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
+            there is no other gateway; empty where many gateways share all.
+        front_s: their scores, in seconds, for a typical request; the same shape.
     """
 
     made_at_s: float
@@ -55,4 +59,5 @@ class Plan:
     prefill_price: float
     level_s: float
     homes: Homes | None = None
-    home_edges: Floats | None = None
+    front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    front_s: Floats = field(default_factory=lambda: np.empty(0))

@@ -63,7 +63,7 @@ def divide(
     groups = _groups(view, len(nodes) // settings.nodes_min)
     if len(groups) < 2:
         return None
-    me, names = view.me.name, [group[0].name for group in groups]
+    names = [group[0].name for group in groups]
     last = view.plan.homes if view.plan is not None else None
     shares = _shares(groups, last.shares if last is not None else {}, settings.share_gain)
     rtt_ms = np.stack([_rtt_ms(view, group)[nodes] for group in groups])
@@ -76,9 +76,7 @@ def divide(
     lifts = np.array([before.get(name, 0.0) for name in names]) / settings.rtt_ms
     lifts = _balanced(likings, weights, shares, lifts)
     owner = np.argmax(likings + lifts[:, None], axis=0)
-    ours = next(
-        number for number, group in enumerate(groups) if any(peer.name == view.me.name for peer in group)
-    )
+    ours = next(at for at, group in enumerate(groups) if any(peer.name == view.me.name for peer in group))
     return Homes(
         own=nodes[owner == ours],
         lifts_ms=dict(zip(names, (lifts * settings.rtt_ms).tolist(), strict=True)),

@@ -16,7 +16,7 @@ traffic research", 1952): with stale news no rule that all follow can do better 
 equal.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,6 +38,7 @@ class PlanSettings:
         refresh_s: a plan is good for so long.
         nodes_per_s: of large fleets no more nodes than this are planned in a second.
         draws_max: most nodes drawn for one request.
+        front_max: nodes in the front.
         unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it
             is heard again.
     """
@@ -45,6 +46,7 @@ class PlanSettings:
     refresh_s: float = 0.2
     nodes_per_s: float = 20_000.0
     draws_max: float = 32.0
+    front_max: int = 64
     unseen_one_draw: float = 1.2
 
 
@@ -87,22 +89,23 @@ def make_plan(
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
     homes = _homes(view, service, usable)
-    home_edges = None
-    if homes is not None:
-        _, at_home = basin.within(homes.own).pour(bottom_s[homes.own], max(own * theta_s, _WORK_MIN_S))
-        home_edges = np.cumsum(at_home)
+    draws = _draws(settings, others / max(own + others, _WORK_MIN_S), requests)
+    front = _front(
+        service.score_ms, usable, homes, alone=draws >= settings.draws_max, most=settings.front_max
+    )
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
         edges=np.cumsum(requests),
-        draws=_draws(settings, others / max(own + others, _WORK_MIN_S), requests),
+        draws=draws,
         others_flow=_others_flow(columns, others, own + others, poured, homes),
         service_s=service_s,
         prefill_share=np.clip(prefill_s / service_s, 0.0, 1.0),
         prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
         homes=homes,
-        home_edges=home_edges,
+        front=front,
+        front_s=service.score_ms[front] / 1e3,
     )
 
 
@@ -113,6 +116,16 @@ def _homes(view: FleetView, service: ServiceColumns, usable: Bools) -> Homes | N
         return last
     capacity = view.nodes.columns.slots / np.maximum(service.service_s, _SERVICE_MIN_S)
     return divide(view, capacity, usable & (view.nodes.columns.ready_in_s <= 0.0))
+
+
+def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, alone: bool, most: int) -> Indices:
+    """The best `most` of our own nodes, or of all when we are `alone`, in no order."""
+    nodes = np.flatnonzero(usable) if homes is None else homes.own[usable[homes.own]]
+    if homes is None and not alone:
+        return nodes[:0]
+    if len(nodes) <= most:
+        return nodes
+    return np.asarray(nodes[np.argpartition(scores_ms[nodes], most)[:most]])
 
 
 def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, homes: Homes | None) -> Floats:
@@ -172,10 +185,6 @@ class _Basin:
     prefill_s: Floats
     told_wait_s: Floats
     told_prefill_s: Floats
-
-    def within(self, nodes: Indices) -> "_Basin":
-        """The same with these nodes alone."""
-        return _Basin(*(getattr(self, field.name)[nodes] for field in fields(self)))
 
     def pour(self, bottom_s: Floats, work_s: float) -> tuple[float, Floats]:
         """(level in seconds, requests for each node) of `work_s` slot-seconds.

@@ -27,7 +27,7 @@ class Parameters:
 
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
-        home: nodes drawn of those that are ours; all of them when they are no more.
+        front: of the nodes that few but we send to, so many of the best, at most 8.
         idle: of the nodes that announced idle, so many of the last.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
@@ -36,7 +36,7 @@ class Parameters:
     """
 
     draws: float = 0.0
-    home: int = 8
+    front: int = 5
     idle: int = 4
     owners: int = 8
     spill: float = 2.0
@@ -44,14 +44,15 @@ class Parameters:
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
-        within("home", self.home, 0, 64)
+        within("front", self.front, 0, 8)
         within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
-    candidates = dict.fromkeys(_at_home(choice, luck, parameters))
+    front = choice.view.front[: parameters.front] if parameters.plan else ()
+    candidates = dict.fromkeys(index for index in front if choice.may(index))
     if parameters.owners and choice.owners:
         by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
         candidates.update(dict.fromkeys(by_length[: parameters.owners]))
@@ -62,23 +63,12 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     return choice.soonest(list(candidates))[: choice.wanted]
 
 
-def _at_home(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
-    """Some of the nodes that are ours, or all where they are few; none where nothing is."""
-    plan = choice.view.plan
-    if not parameters.home or plan is None or plan.homes is None or plan.home_edges is None:
-        return []
-    own = plan.homes.own
-    if len(own) <= parameters.home:
-        return [index for index in own.tolist() if choice.may(index)]
-    drawn = draw(plan.home_edges, parameters.home, luck)
-    return [index for index in (own.item(at) for at in drawn) if choice.may(index)]
-
-
 def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
     """Whether our own nodes are worse than what the whole fleet would give us."""
     plan = choice.view.plan
-    best_ms = min(map(choice.score_ms, candidates))
-    return plan is None or best_ms > parameters.spill * 1e3 * plan.level_s
+    if plan is None or plan.homes is None:
+        return not choice.view.front
+    return min(map(choice.score_ms, candidates)) > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
