@@ -19,7 +19,7 @@ def listed() -> dict[str, dict[str, object]]:
 
 def test_the_list_has_every_policy_with_its_parameters() -> None:
     assert listed().keys() == CATALOGUE.keys()
-    assert listed()["soonest"] == {}
+    assert listed()["nearest"] == {}
     assert listed()["prequal"].items() >= {"q_rif": 0.84, "per_request": 3.0, "pool_max": 16}.items()
 
 
@@ -48,7 +48,7 @@ def test_a_policy_that_can_be_is_taken_as_it_is_written(text: str) -> None:
         ("p2c:", "write parameter=value"),
         ("p2c:d", "write parameter=value, not 'd'"),
         ("p2c:e=1", "has no parameter 'e'"),
-        ("soonest:d=1", "there are: none"),
+        ("nearest:d=1", "there are: none"),
         ("prequal:q_rif=7", "q_rif must be from 0 to 1"),
     ],
 )

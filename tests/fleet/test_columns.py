@@ -31,6 +31,7 @@ from isochrone.model import (
     OutcomeKind,
     ProbeSettings,
     PromptBlocks,
+    Roll,
     Timings,
 )
 
@@ -108,11 +109,15 @@ def test_columns_say_what_the_nodes_say(story):
     view = fleet.view(MODEL, now_s)
     nodes = list(view.nodes)
     assert [view.nodes.available(index) for index in range(len(nodes))] == list(view.nodes.columns.available)
-    listed = ListedColumns(MODEL, nodes)
+    listed, roll = ListedColumns(MODEL, nodes), Roll(MODEL, nodes)
     for name in COLUMNS:
         ours, theirs = getattr(view.nodes.columns, name), getattr(listed, name)
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9), name
     for index, node in enumerate(nodes):
+        assert view.nodes.name(index) == node.node
+        ours, theirs = view.nodes.numbers(index)._asdict(), roll.numbers(index)._asdict()
+        assert list(ours.pop("cached_prefix")) == list(theirs.pop("cached_prefix"))
+        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9)
         blocks = PromptBlocks((7, 8, 9))
         held = blocks.prefix_bytes(node.models[MODEL].cached_prefix)
         assert view.nodes.owners(blocks).get(index, 0) == held

@@ -11,7 +11,6 @@ from isochrone.fleet import (
     Fleet,
     FleetSettings,
     LoadReported,
-    Me,
     NodeForgotten,
     NodeJoined,
     NodeReturned,
@@ -20,7 +19,7 @@ from isochrone.fleet import (
     RttMeasured,
     Tick,
 )
-from isochrone.model import Load
+from isochrone.model import Load, Me
 
 
 def pulse(fleet: Fleet, now_s: float, **facts):
@@ -182,7 +181,7 @@ def test_a_fleet_is_bounded_and_room_comes_free():
 
 
 def test_the_round_trip_is_the_tables_until_it_is_measured():
-    fleet = Fleet(me=Me("g", "us"), rtt_between=lambda *regions: {("us", "eu"): 12.0}.get(regions))
+    fleet = Fleet(me=Me.of("g", "us"), rtt_between=lambda *regions: {("us", "eu"): 12.0}.get(regions))
     pulse(fleet, 0.0)
     fleet.step(a_card(region="eu"), 0.0)
     assert (seen(fleet, 0.0).rtt_ms, seen(fleet, 0.0).rtt_measured) == (12.0, False)

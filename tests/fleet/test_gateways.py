@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 from fleet_nouns import MODEL, a_dispatch, a_request, joined
 
-from isochrone.fleet import Fleet, FleetSettings, GatewayHeard, Me, Tick
+from isochrone.fleet import Fleet, FleetSettings, GatewayHeard, Tick
 from isochrone.fleet.gateways import Gateways
-from isochrone.model import GatewayPulse, ModelFlow, name_hash
+from isochrone.model import FleetView, GatewayPulse, Me, ModelFlow, name_hash
 
 
-def a_word(gateway: str = "g", seq: int = 1, epoch: int = 1, region: str = "eu", **work_per_s) -> GatewayPulse:
+def a_word(
+    gateway: str = "g", seq: int = 1, epoch: int = 1, region: str = "eu", **work_per_s
+) -> GatewayPulse:
     flows = tuple(ModelFlow(model, 2 * work, work) for model, work in work_per_s.items())
     return GatewayPulse(gateway, epoch, seq, region, flows)
 
@@ -28,7 +30,10 @@ def test_work_is_summed_over_gateways_and_kept_apart_by_model():
     assert len(gateways) == 3
 
 
-@pytest.mark.parametrize(("epoch", "seq", "taken"), [(2, 5, True), (1, 6, True), (1, 5, False), (1, 4, False), (0, 9, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("epoch", "seq", "taken"),
+    [(2, 5, True), (1, 6, True), (1, 5, False), (1, 4, False), (0, 9, False)],
+)
 def test_only_a_later_word_replaces_the_last(epoch, seq, taken):
     gateways = heard(a_word(seq=5, tiny=1.0))
     assert gateways.work_per_s("tiny") == 1.0
@@ -67,12 +72,18 @@ def test_gateways_are_bounded_and_the_one_silent_for_longest_gives_way():
 def test_the_peers_of_a_model_are_those_that_send_for_it():
     gateways = heard(a_word("g", tiny=1.5), a_word("h", big=1.0), a_word("i", region="us", tiny=2.5, big=1.0))
     peers = gateways.peers("tiny")
-    assert [(peer.name, peer.region, peer.work_per_s) for peer in peers] == [("g", "eu", 1.5), ("i", "us", 2.5)]
+    assert [(peer.name, peer.region, peer.work_per_s) for peer in peers] == [
+        ("g", "eu", 1.5),
+        ("i", "us", 2.5),
+    ]
     assert [peer.name_hash for peer in peers] == [name_hash("g"), name_hash("i")]
-    assert not any(peer.ourselves for peer in peers)
 
 
 # -- through the beliefs -----------------------------------------------------------------------------
+
+
+def others_work_per_s(view: FleetView) -> float:
+    return sum(peer.work_per_s for peer in view.peers)
 
 
 def test_a_view_tells_what_others_send_and_what_we_send():
@@ -80,11 +91,11 @@ def test_a_view_tells_what_others_send_and_what_we_send():
     fleet.step(GatewayHeard(a_word("h", tiny=1.5, big=9.0)), 1.0)
     fleet.step(GatewayHeard(a_word("i", tiny=0.25)), 1.0)
     view = fleet.view(MODEL, 1.0)
-    assert (view.others_work_per_s, view.own_work_per_s) == (1.75, 0.0)
+    assert (others_work_per_s(view), view.own_work_per_s) == (1.75, 0.0)
     fleet.step(a_dispatch(a_request(), service_s=5.0), 1.0)
     view = fleet.view(MODEL, 1.0)
     assert view.own_work_per_s == pytest.approx(5.0 / FleetSettings().flow_memory_s)
-    assert view.others_work_per_s == 1.75
+    assert others_work_per_s(view) == 1.75
     assert fleet.view(MODEL, 1e4).own_work_per_s == pytest.approx(0.0, abs=1e-6)
 
 
@@ -95,19 +106,15 @@ def test_a_tick_forgets_the_silent_ones():
     assert [pulse.gateway for pulse in fleet.gateways()] == ["h"]
     fleet.step(Tick(), 4.5)
     assert fleet.gateways() == ()
-    assert fleet.view(MODEL, 4.5).others_work_per_s == 0.0
+    assert others_work_per_s(fleet.view(MODEL, 4.5)) == 0.0
 
 
-def test_we_are_a_peer_ourselves_once_and_always():
-    fleet = Fleet(me=Me("here", "us"))
-    assert [(peer.name, peer.ourselves) for peer in fleet.view(MODEL, 0.0).peers] == [("here", True)]
+def test_a_view_tells_whose_it_is_and_who_else_sends():
+    fleet = Fleet(me=Me.of("here", "us"))
     fleet.step(GatewayHeard(a_word("there", tiny=1.5)), 1.0)
-    peers = fleet.view(MODEL, 1.0).peers
-    assert [(peer.name, peer.region, peer.ourselves) for peer in peers] == [
-        ("here", "us", True),
-        ("there", "eu", False),
-    ]
-    assert peers[0].name_hash == name_hash("here")
+    view = fleet.view(MODEL, 1.0)
+    assert (view.me.name, view.me.region, view.me.name_hash) == ("here", "us", name_hash("here"))
+    assert [(peer.name, peer.region) for peer in view.peers] == [("there", "eu")]
 
 
 def test_what_we_tell_is_what_we_send_by_model():

@@ -122,7 +122,9 @@ def test_clearing_forgets_the_blocks_and_keeps_what_was_learned():
 
 def longer(name: int, more: int, blocks: int = 16) -> PromptBlocks:
     """The prompt of that name and more, as the next turn of a conversation has it."""
-    return PromptBlocks((*prompt(name, blocks).hashes, *range(name * 10_000 + 5_000, name * 10_000 + 5_000 + more)))
+    return PromptBlocks(
+        (*prompt(name, blocks).hashes, *range(name * 10_000 + 5_000, name * 10_000 + 5_000 + more))
+    )
 
 
 def test_a_prompt_counts_as_held_from_the_moment_it_is_sent():

@@ -1,6 +1,5 @@
 """The wait in closed form, against queues that are really served, first come, first served."""
 
-from dataclasses import fields, replace
 from heapq import heapify, heapreplace
 from math import factorial, isfinite
 
@@ -15,8 +14,7 @@ from isochrone.fleet.wait import Waiting, wait_s, waits_s
 from isochrone.model import Load
 
 SLACK_S = 1e-9
-FIELDS = tuple(field.name for field in fields(Waiting))
-NOTHING = Waiting(**{**dict.fromkeys(FIELDS, 0.0), "slots": 1.0})
+FIELDS = Waiting._fields
 
 eighths = st.integers(0, 160).map(lambda count: count / 8)
 """Times whose sums and differences are exact in floating point: what is exact can be told by `==`."""
@@ -43,15 +41,12 @@ def reported(services_s: list[float], slots: int) -> Load:
 
 def waiting(load: Load, age_s: float = 0.0, own_s: list[float] | tuple = (), **more: float) -> Waiting[float]:
     """A node that said `load` `age_s` ago and was sent `own_s` right after it."""
-    told = Waiting(
-        **{name: float(getattr(load, name)) for name in ("slots", "running", "queued", "backlog_s", "prefill_s")},
-        told_wait_s=load.wait_s,
-        age_s=age_s,
-        own_unseen=float(len(own_s)),
-        own_unseen_s=sum(own_s),
-        **dict.fromkeys(FIELDS[9:], 0.0),
-    )
-    return replace(told, **more)
+    told = {
+        name: float(getattr(load, name)) for name in ("slots", "running", "queued", "backlog_s", "prefill_s")
+    }
+    told |= {"told_wait_s": load.wait_s, "age_s": age_s}
+    told |= {"own_unseen": float(len(own_s)), "own_unseen_s": sum(own_s)}
+    return Waiting(**(dict.fromkeys(FIELDS, 0.0) | told | more))
 
 
 def mean_wait_s(slots: int, rho: float) -> float:
@@ -238,36 +233,44 @@ def test_one_node_and_arrays_say_the_same(several):
     assert all((getattr(columns, name) == values).all() for name, values in before.items())
 
 
-WORK = ("told_wait_s", "backlog_s", "prefill_s", "own_unseen", "own_unseen_s", "own_unseen_prefill_s", "others_s")
+WORK = (
+    "told_wait_s",
+    "backlog_s",
+    "prefill_s",
+    "own_unseen",
+    "own_unseen_s",
+    "own_unseen_prefill_s",
+    "others_s",
+)
 
 
 @given(nodes, st.sampled_from(WORK), st.integers(1, 100))
 def test_more_work_is_never_less_wait(node, name, more):
     """Without chance, that is: chance is of what came after the work told, and later with more of that."""
-    for sure in (replace(node, service_s=0.0), replace(node, others_flow=0.0)):
-        assert wait_s(replace(sure, **{name: getattr(sure, name) + more})) >= wait_s(sure) - SLACK_S
-    loaded = replace(node, **{name: getattr(node, name) + more})
-    assert wait_s(loaded) >= wait_s(replace(node, others_flow=0.0)) - SLACK_S
+    for sure in (node._replace(service_s=0.0), node._replace(others_flow=0.0)):
+        assert wait_s(sure._replace(**{name: getattr(sure, name) + more})) >= wait_s(sure) - SLACK_S
+    loaded = node._replace(**{name: getattr(node, name) + more})
+    assert wait_s(loaded) >= wait_s(node._replace(others_flow=0.0)) - SLACK_S
 
 
 @given(nodes, st.floats(0.0, 10.0))
 def test_more_flow_of_others_or_longer_prompts_ahead_are_never_less_wait(node, more):
-    assert wait_s(replace(node, others_flow=node.others_flow + more)) >= wait_s(node) - SLACK_S
-    assert wait_s(replace(node, prefill_s=node.prefill_s + more)) >= wait_s(node) - SLACK_S
+    assert wait_s(node._replace(others_flow=node.others_flow + more)) >= wait_s(node) - SLACK_S
+    assert wait_s(node._replace(prefill_s=node.prefill_s + more)) >= wait_s(node) - SLACK_S
     share = min(1.0, node.prefill_share + more / 10)
-    assert wait_s(replace(node, prefill_share=share)) >= wait_s(node) - SLACK_S
+    assert wait_s(node._replace(prefill_share=share)) >= wait_s(node) - SLACK_S
 
 
 @given(nodes, st.floats(0.0, 100.0))
 def test_time_only_drains_what_is_sure(node, later_s):
-    for sure in (replace(node, service_s=0.0), replace(node, others_flow=0.0)):
-        later = replace(sure, age_s=sure.age_s + later_s)
+    for sure in (node._replace(service_s=0.0), node._replace(others_flow=0.0)):
+        later = sure._replace(age_s=sure.age_s + later_s)
         assert wait_s(sure) - later_s - SLACK_S <= wait_s(later) <= wait_s(sure) + SLACK_S
 
 
 @given(nodes)
 def test_chance_adds_no_more_than_the_mean_wait_at_the_load_of_others(node):
-    sure_s, rho = wait_s(replace(node, others_flow=0.0)), min(0.97, node.others_flow / node.slots)
+    sure_s, rho = wait_s(node._replace(others_flow=0.0)), min(0.97, node.others_flow / node.slots)
     exponent = (2 * (node.slots + 1)) ** 0.5 - 1
     most_s = node.service_s / node.slots * rho**exponent / (1 - rho)
     assert sure_s - SLACK_S <= wait_s(node) <= max(sure_s, most_s) + SLACK_S

@@ -1,4 +1,4 @@
-"""Announcements, of room on nodes and of other gateways' traffic: who listens, what is believed or refused."""
+"""Announcements of room on nodes and of others' traffic: who listens, what is believed, what is refused."""
 
 import pytest
 from gateway_nouns import MODEL, FakeBus, a_fleet, a_membership
@@ -70,7 +70,7 @@ async def test_every_gateway_hears_the_traffic_of_all_others() -> None:
     assert (GATEWAYS, "") in bus.handlers
     for word in (a_word(), a_word("elsewhere"), a_word("there", seq=2, work_per_s=2.0)):
         bus.say(gateway_subject(word.gateway), encode_gateway_pulse(word))
-    assert membership.fleet.view(MODEL, 1000.0).others_work_per_s == 3.5
+    assert sum(peer.work_per_s for peer in membership.fleet.view(MODEL, 1000.0).peers) == 3.5
     assert [word.gateway for word in membership.fleet.gateways()] == ["elsewhere", "there"]
 
 

@@ -3,7 +3,9 @@
 from dataclasses import replace
 from random import Random
 
-from isochrone.model import FleetView, ModelState, ModelView, NodeView, Request
+import numpy as np
+
+from isochrone.model import FleetView, ModelState, ModelView, NodeView, Numbers, Plan, Request, Roll
 from isochrone.routing import RANKED_MAX, find_policy
 from isochrone.routing.choice import Choice
 from isochrone.routing.estimate import DEFAULT_WEIGHTS
@@ -24,9 +26,21 @@ def a_node(name: str = "a", model: ModelView = A_MODEL, **beliefs) -> NodeView:
     return replace(NodeView(name, f"http://{name}:1"), **{"rtt_ms": 30.0, "models": {MODEL: model}} | beliefs)
 
 
+def numbers(node: NodeView) -> Numbers:
+    """What a score needs of it."""
+    return Roll(MODEL, [node]).numbers(0)
+
+
 def a_view(*nodes: NodeView, **beliefs) -> FleetView:
     view = replace(FleetView.of(MODEL, nodes, 100.0), prompt_tokens_base=8.0, output_tokens_mean=51.0)
     return replace(view, **beliefs)
+
+
+def a_plan(nodes: int = 1, **facts) -> Plan:
+    """A plan that gives each of so many nodes the same."""
+    each = np.ones(nodes)
+    plan = Plan(100.0, 0.2, np.cumsum(each), 2.0, 0 * each, each, 0 * each, prefill_price=0.0, level_s=1.0)
+    return replace(plan, **facts)
 
 
 def a_choice(view: FleetView, request: Request = A_REQUEST, wanted: int = RANKED_MAX) -> Choice:

@@ -73,8 +73,9 @@ def test_the_parameters_of_probing_are_listed_plainly():
         find_policy("prequal:probes=3")
 
 
-def test_only_join_idle_queue_wants_idle_news_and_only_prequal_probes():
-    assert [name for name, policy in CATALOGUE.items() if policy.idle_news] == ["jiq"]
+def test_who_wants_news_of_room_who_probes_and_who_plans():
+    assert [name for name, policy in CATALOGUE.items() if policy.idle_news] == ["soonest", "jiq"]
+    assert [name for name, policy in CATALOGUE.items() if policy.plans] == ["soonest"]
     assert [name for name, policy in CATALOGUE.items() if policy.probing.per_request] == ["prequal"]
 
 

@@ -52,7 +52,7 @@ def test_each_candidate_carries_its_own_estimate():
     view = a_view(a_node("a", wait_s=1.0), a_node("b"))
     decision = route(view, A_REQUEST, Random(1), Router(weights=weights))
     for candidate in decision.candidates:
-        node = next(node for node in view.nodes if node.node == candidate.node)
+        node = view.nodes.numbers(view.nodes.index_of(candidate.node))
         assert candidate.estimate == estimate(view, A_REQUEST, node, weights)
 
 
@@ -69,9 +69,9 @@ def test_runners_up_are_bounded_and_the_best_are_kept():
 def test_an_estimate_is_worked_out_once_a_node(monkeypatch):
     asked = []
     module = import_module("isochrone.routing.choice")
-    monkeypatch.setattr(module, "estimate", lambda *args: asked.append(args[2].node) or estimate(*args))
-    route(a_view(a_node("a"), a_node("b", A_MODEL)), A_REQUEST, Random(1))
-    assert sorted(asked) == ["a", "b"]
+    monkeypatch.setattr(module, "estimate", lambda *args: asked.append(args[2].rtt_ms) or estimate(*args))
+    route(a_view(a_node("a", rtt_ms=1.0), a_node("b", A_MODEL, rtt_ms=2.0)), A_REQUEST, Random(1))
+    assert sorted(asked) == [1.0, 2.0]
 
 
 def test_in_a_large_fleet_who_was_left_out_is_told_only_when_nobody_is_left():

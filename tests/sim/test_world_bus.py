@@ -183,7 +183,10 @@ def fold_one_by_one(_pulses: Pulses, gateway: Any, rows: Any, batch: Any, which:
         belief = fleet._node_at(int(row))
         load = Load(
             **{name: int(told[name][at]) for name in ("slots", "running", "queued")},
-            **{name: float(told[name][at]) for name in ("wait_s", "backlog_s", "inflow", "kv_used")},
+            **{
+                name: float(told[name][at])
+                for name in ("wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
+            },
         )
         heard_at_s = float(batch.heard_at_s[which][at])
         if heard_at_s >= belief.load_at_s:  # else something newer came in before

@@ -67,7 +67,9 @@ def test_no_impossible_flow_comes_in(name, value):
         decode_gateway_pulse(msgspec.json.encode(fields).replace(b'"@@"', value.encode()))
 
 
-@pytest.mark.parametrize("facts", [{"epoch": -1}, {"seq": -1}, {"region": "x" * (TEXT_MAX + 1)}, {"gateway": ""}])
+@pytest.mark.parametrize(
+    "facts", [{"epoch": -1}, {"seq": -1}, {"region": "x" * (TEXT_MAX + 1)}, {"gateway": ""}]
+)
 def test_no_impossible_gateway_comes_in(facts):
     with pytest.raises(WireError):
         decode_gateway_pulse(encode_gateway_pulse(replace(A_PULSE, **facts)))

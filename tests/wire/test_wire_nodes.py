@@ -164,9 +164,7 @@ IMPOSSIBLE = (-1, HUGE, 10**30, None, "1e999", "-0.5", '"many"', "true", "[1]")
 
 
 @pytest.mark.parametrize("value", IMPOSSIBLE, ids=lambda value: str(value)[:8])
-@pytest.mark.parametrize(
-    "name", ["slots", "running", "queued", "wait_s", "backlog_s", "inflow", "prefill_s"]
-)
+@pytest.mark.parametrize("name", ["slots", "running", "queued", "wait_s", "backlog_s", "inflow", "prefill_s"])
 def test_no_impossible_load_comes_in(name, value):
     with pytest.raises(WireError):
         wire.decode_pulse(with_field(wire.encode_pulse(A_PULSE), ["load", name], value))

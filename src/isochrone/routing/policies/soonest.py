@@ -36,7 +36,7 @@ class Parameters:
     """
 
     draws: float = 0.0
-    front: int = 5
+    front: int = 4
     idle: int = 4
     owners: int = 8
     spill: float = 2.0
