@@ -188,9 +188,7 @@ class NodeBelief:
         self._ledger.reserve(request_id, Reservation(now_s, service_s, prefill_s))
         table, row = self._table, self.row
         table.own_in_flight[row] += 1
-        table.own_unseen[row] += 1
-        table.own_unseen_s[row] += service_s
-        table.own_unseen_prefill_s[row] += prefill_s
+        self._count(Reservation(now_s, service_s, prefill_s))
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
 
     def release(self, request_id: str) -> None:
@@ -204,9 +202,34 @@ class NodeBelief:
         """Count anew what of our work the last report can't know of."""
         unseen = self._ledger.unseen(self.load_at_s, self.rtt_ms / 1e3) if self._ledger is not None else ()
         table, row = self._table, self.row
-        table.own_unseen[row] = len(unseen)
-        table.own_unseen_s[row] = sum(dispatch.service_s for dispatch in unseen)
-        table.own_unseen_prefill_s[row] = sum(dispatch.prefill_s for dispatch in unseen)
+        table.own_unseen[row] = table.own_unseen_s[row] = table.own_unseen_prefill_s[row] = 0.0
+        table.own_idle_s[row] = table.own_prompt_idle_s[row] = 0.0
+        for dispatch in unseen:
+            self._count(dispatch)
+
+    def _count(self, dispatch: Reservation) -> None:
+        """Add a dispatch that the last report can't know of, later than those counted before."""
+        table, row = self._table, self.row
+        (
+            slots,
+            running,
+            queued,
+            wait_s,
+            backlog_s,
+            prefill_s,
+            _,
+            own_s,
+            own_prefill_s,
+            idle_s,
+            prompt_idle_s,
+        ) = table.numbers(row)[:11]
+        since_s = dispatch.at_s - float(table.load_at_s[row])
+        begun_s = wait_s if running + queued >= slots else backlog_s / slots
+        table.own_idle_s[row] += max(0.0, since_s - begun_s - own_s / slots - idle_s)
+        table.own_prompt_idle_s[row] += max(0.0, since_s - prefill_s - own_prefill_s - prompt_idle_s)
+        table.own_unseen[row] += 1
+        table.own_unseen_s[row] += dispatch.service_s
+        table.own_unseen_prefill_s[row] += dispatch.prefill_s
 
     # -- health --------------------------------------------------------------------------------------
 

@@ -92,11 +92,13 @@ class Sent:
         held_bytes: leading bytes of the prompt that it held.
         warm: whether it held anything at all.
         proven: whether an answer had shown that; else a prompt that is still under way may have left it.
+        life: how often the cache had been cleared.
     """
 
     held_bytes: int
     warm: bool
     proven: bool
+    life: int = 0
 
 
 @dataclass(slots=True)
@@ -112,6 +114,7 @@ class PrefixCache:
     memory: PrefixMemory
     tokens: Line = field(default_factory=_new_line)
     _unproven: set[int] = field(default_factory=set)
+    _life: int = 0
 
     def expect(self, blocks: PromptBlocks) -> float:
         """Tokens of this prompt that will be found in the cache."""
@@ -126,7 +129,7 @@ class PrefixCache:
         self._unproven.update(block for block in blocks.hashes if block not in self.memory)
         warm = bool(self.memory)
         self.memory.remember(blocks.hashes or (0,))
-        return Sent(held_bytes, warm=warm, proven=proven)
+        return Sent(held_bytes, warm=warm, proven=proven, life=self._life)
 
     def learn(self, blocks: PromptBlocks, cached_tokens: int, sent: Sent | None = None) -> None:
         """Fold in one answer: the prompt, how many of its tokens were found, and what was believed of it."""
@@ -134,9 +137,9 @@ class PrefixCache:
         self._unproven.difference_update(blocks.hashes)
         held_bytes = sent.held_bytes
         missed = held_bytes and cached_tokens < _MISS_SHARE * self.tokens.at(held_bytes)
-        if missed and not sent.proven:
-            return  # the prompt that it would have shared was still being computed
-        if missed and self.memory.capacity > _CAPACITY_MIN:
+        if missed and (not sent.proven or sent.life != self._life):
+            pass  # the prompt that it would have shared was still being computed, or all was cleared since
+        elif missed and self.memory.capacity > _CAPACITY_MIN:
             self.memory.missed()
         elif sent.warm or cached_tokens:
             if held_bytes and not missed:
@@ -154,3 +157,4 @@ class PrefixCache:
         """The model left memory, and its cache with it. What was learned of the engine stays."""
         self.memory.forget()
         self._unproven.clear()
+        self._life += 1

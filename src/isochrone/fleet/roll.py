@@ -27,7 +27,7 @@ from isochrone.model import (
     Roll,
 )
 
-_RTT_MS = 18
+_RTT_MS = 20
 """Where in a row's numbers the round trip is."""
 
 _NO_PREFIX: tuple[Mapping[int, None], float, float] = ({}, 0.0, 0.25)
@@ -237,6 +237,8 @@ class FleetColumns:
                 own_unseen=self.own_unseen,
                 own_unseen_s=self.own_unseen_s,
                 own_unseen_prefill_s=self.own_unseen_prefill_s,
+                own_idle_s=self._of_node(table.own_idle_s),
+                own_prompt_idle_s=self._of_node(table.own_prompt_idle_s),
                 others_flow=others_flow,
                 others_s=others_s,
                 service_s=self._of_node(table.service_s),

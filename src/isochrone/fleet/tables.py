@@ -74,7 +74,8 @@ class NodeTable(Table):
     """What is believed of every node, whatever the model.
 
     `own_*` is our own work there: requests in flight; those of them that its last report can't know of, their
-    seconds of service and, of these, of prefill; and the flow of our work in slot-seconds a second, as it was
+    seconds of service and, of these, of prefill; how long a slot and the line of prompts stood idle between the
+    report and these; and the flow of our work in slot-seconds a second, as it was
     at `own_flow_at_s`. `others_*` is what plans expect of everybody else: the flow from `others_at_s` on, and
     the slot-seconds that came between the report and then; -1 while no plan spoke of the node. `service_s`
     and `prefill_share` tell what a typical request takes there.
@@ -97,6 +98,8 @@ class NodeTable(Table):
         "own_unseen": ("f8", 0.0),
         "own_unseen_s": ("f8", 0.0),
         "own_unseen_prefill_s": ("f8", 0.0),
+        "own_idle_s": ("f8", 0.0),
+        "own_prompt_idle_s": ("f8", 0.0),
         "service_s": ("f8", 0.0),
         "prefill_share": ("f8", 0.0),
         "load_at_s": ("f8", 0.0),
@@ -135,6 +138,8 @@ class NodeTable(Table):
     own_unseen: Floats
     own_unseen_s: Floats
     own_unseen_prefill_s: Floats
+    own_idle_s: Floats
+    own_prompt_idle_s: Floats
     own_flow: Floats
     own_flow_at_s: Floats
     others_flow: Floats
@@ -152,8 +157,11 @@ class NodeTable(Table):
             which, rows = fresh, rows[fresh]
         for name in _TOLD:
             getattr(self, name)[rows] = getattr(told, name)[which]
-        self.load_at_s[rows] = told.heard_at_s[which]
-        self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], told.heard_at_s[which])
+        heard_at_s = told.heard_at_s[which]
+        late_s = self.others_at_s[rows] - heard_at_s  # a plan came between the hearing and the folding in
+        self.others_s[rows] = np.where(late_s > 0.0, self.others_flow[rows] * late_s, self.others_s[rows])
+        self.load_at_s[rows] = heard_at_s
+        self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], heard_at_s)
         return rows
 
     def expect(self, rows: Indices | slice, flow: Floats, now_s: float) -> None:
@@ -166,7 +174,7 @@ class NodeTable(Table):
 
     def waiting(self, numbers: list[float], now_s: float, flow_memory_s: float) -> Waiting[float]:
         """The work before one node, from the numbers of its row."""
-        load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[11:18]
+        load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[13:20]
         age_s = now_s - load_at_s
         if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
             own_flow *= exp((own_flow_at_s - now_s) / flow_memory_s)
@@ -176,7 +184,7 @@ class NodeTable(Table):
             others_s += others_flow * (now_s - others_at_s)
         else:
             others_s = others_flow * age_s
-        return Waiting._make((*numbers[:11], age_s, others_flow, others_s))
+        return Waiting._make((*numbers[:13], age_s, others_flow, others_s))
 
 
 class ModelTable(Table):

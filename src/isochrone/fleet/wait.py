@@ -1,8 +1,8 @@
 """How long a request that arrives now would wait: in closed form, for one node or for all at once.
 
-    fluid   = begun + (own + others') work since the report / slots - age
+    fluid   = begun + (own + others') work since the report / slots + idle before our own - age
     chance  = service / slots * rho**(sqrt(2 * (slots + 1)) - 1) * g / (1 - rho * g)
-    prompts = prefill told + (own + others') prefill since the report - age
+    prompts = prefill told + (own + others') prefill since the report + idle before our own - age
     wait    = max(0, fluid while no slot is free, chance, prompts)
 
 `fluid` drains what was told and adds what came since. `chance` is what fluid can't see: arrivals bunch, so a
@@ -12,7 +12,7 @@ Ann. Inst. Statist. Math. 29, 1977; exact for M/M/1), reached with the service t
 work told has drained: g = 1 - exp(-time since / service). `prompts` is the line before the engine's prompt
 processing, where a request waits even when a slot is free.
 
-Exact for one slot, one gateway and dispatches made right after the report.
+Exact for one slot and one gateway.
 """
 
 from math import exp, sqrt
@@ -37,6 +37,8 @@ class Waiting(NamedTuple, Generic[Number]):
         own_unseen: our dispatches that the report can't know of.
         own_unseen_s: their slot-seconds.
         own_unseen_prefill_s: of these, seconds of prompt processing.
+        own_idle_s: how long the slots had no work between the report and those dispatches.
+        own_prompt_idle_s: and how long there was no prompt.
         service_s: of a typical request there; 0 when unknown, and then chance is left out.
         prefill_share: of that, the share of prompt processing.
         age_s: seconds since the report.
@@ -53,6 +55,8 @@ class Waiting(NamedTuple, Generic[Number]):
     own_unseen: Number
     own_unseen_s: Number
     own_unseen_prefill_s: Number
+    own_idle_s: Number
+    own_prompt_idle_s: Number
     service_s: Number
     prefill_share: Number
     age_s: Number
@@ -68,11 +72,11 @@ class Waiting(NamedTuple, Generic[Number]):
 def wait_s(node: Waiting[float]) -> float:
     """Seconds until the prompt of a request that arrives now would begin, on one node."""
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
-     service_s, prefill_share, age_s, others_flow, others_s) = node  # fmt: skip
+     idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s) = node  # fmt: skip
     free = slots - running - queued
-    left_s = (backlog_s / slots if free > 0 else told_wait_s) + own_s / slots - age_s
+    left_s = (backlog_s / slots if free > 0 else told_wait_s) + own_s / slots + idle_s - age_s
     fluid_s = left_s + others_s / slots
-    wait_s = max(0.0, prefill_s + own_prefill_s + others_s * prefill_share - age_s)
+    wait_s = max(0.0, prefill_s + own_prefill_s + prompt_idle_s + others_s * prefill_share - age_s)
     if service_s <= 0.0:
         return max(wait_s, fluid_s) if own_unseen >= free else wait_s
     if own_unseen + others_s / service_s < free:
@@ -89,9 +93,10 @@ def waits_s(nodes: Waiting[Floats]) -> Floats:
     """The same for all nodes, shape (nodes,)."""
     slots, age_s, free = nodes.slots, nodes.age_s, nodes.free
     begun_s = np.where(free > 0, nodes.backlog_s / slots, nodes.told_wait_s)
-    left_s = begun_s + nodes.own_unseen_s / slots - age_s
+    left_s = begun_s + nodes.own_unseen_s / slots + nodes.own_idle_s - age_s
     fluid_s = left_s + nodes.others_s / slots
-    prompts_s = nodes.prefill_s + nodes.own_unseen_prefill_s + nodes.others_s * nodes.prefill_share - age_s
+    own_prompts_s = nodes.own_unseen_prefill_s + nodes.own_prompt_idle_s
+    prompts_s = nodes.prefill_s + own_prompts_s + nodes.others_s * nodes.prefill_share - age_s
     if not nodes.service_s.any():
         fluid_s[nodes.own_unseen < free] = 0.0
         return np.maximum(0.0, np.maximum(prompts_s, fluid_s))

@@ -32,6 +32,7 @@ class Places:
 
     def rtt_ms_from(self, origin: str) -> Floats:
         """Round trip from a region to each of those numbered, shape (numbers,)."""
+        self.number("")
         known = self._from.get(origin)
         if known is None or len(known) != len(self._numbers):
             known = self._from[origin] = np.array([self.rtt_ms(origin, to) for to in self._numbers])

@@ -89,7 +89,7 @@ def make_plan(
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
     homes = _homes(view, service, usable)
-    draws = _draws(settings, others / max(own + others, _WORK_MIN_S), requests)
+    draws = _draws(settings, others * theta_s, service_s, requests)
     front = _front(
         service.score_ms, usable, homes, alone=draws >= settings.draws_max, most=settings.front_max
     )
@@ -155,10 +155,13 @@ def _mean(values: Floats, weights: Floats) -> float:
     return float((values * weights).sum()) / total if total > 0.0 else 0.0
 
 
-def _draws(settings: PlanSettings, others_share: float, requests: Floats) -> float:
-    """How many nodes to draw: one where news is worthless, many where nobody else acts unseen."""
-    used = float(np.count_nonzero(requests))
-    unseen = others_share * float(requests.sum()) / used if used else 0.0
+def _draws(settings: PlanSettings, unseen_s: float, service_s: Floats, requests: Floats) -> float:
+    """How many nodes to draw: one where news is worthless, many where nobody else acts unseen.
+
+    `unseen_s`: slot-seconds that others send before a node is heard again.
+    """
+    used, mean_s = float(np.count_nonzero(requests)), _mean(service_s, requests)
+    unseen = unseen_s / (mean_s * used) if used and mean_s > 0.0 else 0.0
     if unseen * settings.draws_max <= settings.unseen_one_draw:
         return settings.draws_max
     return max(1.0, settings.unseen_one_draw / unseen)

@@ -55,7 +55,14 @@ class Agent:
             desk=desk,
             shelf=shelf,
             metrics=NodeMetrics(),
-            relay_parts=Relay(desk, self._client, clock, engine_headers, settings.engine_silence_s_max),
+            relay_parts=Relay(
+                desk,
+                self._client,
+                clock,
+                engine_headers,
+                settings.engine_silence_s_max,
+                prompt_done=lambda: self._idle_news.look(),
+            ),
             log=log,
             epoch=clock.unix_ms(),
         )

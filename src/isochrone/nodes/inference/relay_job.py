@@ -1,6 +1,7 @@
 """One admitted request, from the desk to the engine and back to the gateway."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from isochrone.model import Request, Timings
@@ -42,6 +43,7 @@ class Relay:
     clock: Clock
     engine_headers: Headers
     silence_s_max: float
+    prompt_done: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ async def _pass_on(parts: Relay, exchange: Exchange, task: Task, arriving: _Arri
             watch.first_byte_s = parts.clock.now_s()
             if streams:
                 parts.desk.first_token(job, watch.first_byte_s)
+                parts.prompt_done()
             exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
         tail.feed(data)
         if streams:
