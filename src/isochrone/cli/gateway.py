@@ -2,7 +2,9 @@
 
 import hashlib
 import random
+from os import getpid
 from pathlib import Path
+from socket import gethostname
 from typing import Annotated
 
 import msgspec
@@ -24,7 +26,9 @@ from isochrone.wire.subjects import STATUS_PATH
 
 
 def gateway(
-    name: Annotated[str, typer.Option(help="Name of the gateway in the network.")] = "gateway",
+    name: Annotated[
+        str, typer.Option(help="Name of the gateway, its own in the network; default: gateway-HOST-PORT.")
+    ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8080,
     region: Annotated[str, typer.Option(help="Its place, as in the region table.")] = "",
@@ -47,7 +51,7 @@ def gateway(
     check_policy(policy)
     address = find_bus(nats, state_dir or default_state_dir())
     settings = GatewaySettings(
-        name=node_name(name),
+        name=node_name(name or f"gateway-{gethostname()}-{port or getpid()}"),
         host=host,
         port=port,
         region=check_region(region) if region else "",

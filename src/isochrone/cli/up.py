@@ -188,7 +188,16 @@ class Network:
         return {TOKEN_VARIABLE: self._token}
 
     def _gateway_program(self, port: int, policy: str) -> Program:
-        arguments = ["gateway", "--port", str(port), "--policy", policy, "--policy-by-header"]
+        arguments = [
+            "gateway",
+            "--name",
+            "gateway",
+            "--port",
+            str(port),
+            "--policy",
+            policy,
+            "--policy-by-header",
+        ]
         arguments += ["--nats", self._nats.url]
         if self._nodes:
             arguments += ["--region", GATEWAY_REGION]

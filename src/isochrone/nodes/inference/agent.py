@@ -61,7 +61,7 @@ class Agent:
                 clock,
                 engine_headers,
                 settings.engine_silence_s_max,
-                prompt_done=lambda: self._idle_news.look(),
+                prompt_done=self._look_idle,
             ),
             log=log,
             epoch=clock.unix_ms(),
@@ -124,6 +124,9 @@ class Agent:
     def _tell(self) -> None:
         """Something that others wait for has changed: do not let them wait for the next pulse."""
         self._spawn(self._publish())
+        self._idle_news.look()
+
+    def _look_idle(self) -> None:
         self._idle_news.look()
 
     def _announce_idle(self) -> None:
