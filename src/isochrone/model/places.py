@@ -27,7 +27,7 @@ class Places:
 
     def rtt_ms(self, origin: str, region: str) -> float:
         """Round trip between two regions."""
-        known = self._rtt_between(origin, region)
+        known = self._rtt_between(origin, region) if origin and region else None
         return UNKNOWN_RTT_MS if known is None else known
 
     def rtt_ms_from(self, origin: str) -> Floats:
