@@ -210,19 +210,9 @@ class NodeBelief:
     def _count(self, dispatch: Reservation) -> None:
         """Add a dispatch that the last report can't know of, later than those counted before."""
         table, row = self._table, self.row
-        (
-            slots,
-            running,
-            queued,
-            wait_s,
-            backlog_s,
-            prefill_s,
-            _,
-            own_s,
-            own_prefill_s,
-            idle_s,
-            prompt_idle_s,
-        ) = table.numbers(row)[:11]
+        numbers = table.numbers(row)
+        slots, running, queued, wait_s, backlog_s, prefill_s = numbers[:6]
+        own_s, own_prefill_s, idle_s, prompt_idle_s = numbers[7:11]
         since_s = dispatch.at_s - float(table.load_at_s[row])
         begun_s = wait_s if running + queued >= slots else backlog_s / slots
         table.own_idle_s[row] += max(0.0, since_s - begun_s - own_s / slots - idle_s)

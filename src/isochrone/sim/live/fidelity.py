@@ -171,18 +171,16 @@ def simulate(
     `slowdowns` says how many times slower all nodes are while so many of them have work.
 
     Before each series cold models are unloaded, as the demo does. What gateways believe and what engines have
-    cached goes on from series to series, as it does live. Raises SettingError for a policy that listens
-    to more than pulses and answers, since one gateway cannot begin to listen between two series.
+    cached goes on from series to series, as it does live, and the gateway hears who has room under every
+    policy. Raises SettingError for a policy that probes, since probes are set up once for all.
     """
     for policy in {each.policy for requests in series for each in requests}:
-        found = find_policy(policy)
-        if found.idle_news or found.probing.per_request:
-            raise SettingError(
-                f"{policy} probes or listens for idle nodes; this comparison can't switch to it"
-            )
+        if find_policy(policy).probing.per_request:
+            raise SettingError(f"{policy} probes; this comparison can't switch to it")
     jobs, begins_s = _jobs(scenario, series)
     run = Run(scenario, series[0][0].policy, seed)
     world = World(world_plan(run, build_nodes(scenario, seed)))
+    world.hear_idle_news()
     SharedMachine(world, slowdowns)
     for requests, begin_s in zip(series, begins_s, strict=True):
         world.agenda.note(begin_s - SETTLE_S / 4, _prepare, (world, scenario, requests[0].policy))

@@ -310,6 +310,10 @@ class World:
             answer = ProbeAnswered(self.yard.names[node], model, self.yard.load(node, now_s), rtt_ms)
             self.agenda.note(now_s + back_s, self.gateways[gateway].probed, answer)
 
+    def hear_idle_news(self) -> None:
+        """From now on nodes tell who has room, whatever the policy."""
+        self._wants_idle_news = True
+
     def _look_idle(self, node: int, now_s: float) -> None:
         """Work came or went there: announce it when that has made room."""
         idle, was_idle = self.yard.is_idle(node), self._idle[node]
