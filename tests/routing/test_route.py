@@ -1,6 +1,5 @@
 """Decisions that explain themselves."""
 
-from importlib import import_module
 from random import Random
 
 import pytest
@@ -16,6 +15,7 @@ from isochrone.routing import (
     estimate,
     route,
 )
+from isochrone.routing.estimate import Terms
 
 EVERY_POLICY = pytest.mark.parametrize("policy", CATALOGUE.values(), ids=CATALOGUE)
 
@@ -66,10 +66,9 @@ def test_runners_up_are_bounded_and_the_best_are_kept():
     assert [candidate.node for candidate in only.candidates] == ["n29"]
 
 
-def test_an_estimate_is_worked_out_once_a_node(monkeypatch):
-    asked = []
-    module = import_module("isochrone.routing.choice")
-    monkeypatch.setattr(module, "estimate", lambda *args: asked.append(args[2].rtt_ms) or estimate(*args))
+def test_a_score_is_worked_out_once_a_node(monkeypatch):
+    asked, score = [], Terms.score
+    monkeypatch.setattr(Terms, "score", lambda terms, node: asked.append(node.rtt_ms) or score(terms, node))
     route(a_view(a_node("a", rtt_ms=1.0), a_node("b", A_MODEL, rtt_ms=2.0)), A_REQUEST, Random(1))
     assert sorted(asked) == [1.0, 2.0]
 

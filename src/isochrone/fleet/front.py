@@ -1,6 +1,6 @@
 """The front: the nodes that looked best at the last plan, kept in order as our own requests go there."""
 
-from bisect import insort
+from bisect import bisect_left, insort
 
 from isochrone.model import Plan
 
@@ -25,6 +25,6 @@ class Front:
         """A request of ours went there: the next is later by `by_s`; no error when it is not listed."""
         score_s = self._score_s.get(index)
         if score_s is not None:
-            self._order.remove((score_s, index))
+            del self._order[bisect_left(self._order, (score_s, index))]
             self._score_s[index] = score_s + by_s
             insort(self._order, (score_s + by_s, index))

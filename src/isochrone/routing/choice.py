@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
-from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms, estimate
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
 
 RANKED_MAX = 9
@@ -38,7 +38,7 @@ class Choice:
         self.wanted = min(wanted, RANKED_MAX)
         self._estimates: dict[int, Estimate] = {}
         self._numbers: dict[int, Numbers] = {}
-        self._scores_ms: dict[int, float] = {}
+        self._scores: dict[int, tuple[float, float]] = {}
         self._nodes: dict[int, NodeView] = {}
 
     # -- one node ------------------------------------------------------------------------------------
@@ -59,9 +59,12 @@ class Choice:
 
     def score_ms(self, index: int) -> float:
         """The score of that node's estimate, without the estimate."""
-        known = self._scores_ms.get(index)
+        return self._score(index)[0]
+
+    def _score(self, index: int) -> tuple[float, float]:
+        known = self._scores.get(index)
         if known is None:
-            known = self._scores_ms[index] = self._terms.score_ms(self.numbers(index))
+            known = self._scores[index] = self._terms.score(self.numbers(index))
         return known
 
     @cached_property
@@ -72,7 +75,7 @@ class Choice:
         """When that node would answer; worked out at most once."""
         known = self._estimates.get(index)
         if known is None:
-            known = estimate(self.view, self.request, self.numbers(index), self._weights)
+            known = self._terms.estimate(self.numbers(index), self._score(index))
             self._estimates[index] = known
         return known
 

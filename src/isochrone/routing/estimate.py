@@ -76,14 +76,14 @@ class Terms:
             weights=weights,
         )
 
-    def score_ms(self, node: Numbers) -> float:
-        """`estimate(...).score_ms`, and nothing else of it."""
+    def score(self, node: Numbers) -> tuple[float, float]:
+        """(the estimate's score in milliseconds, prompt tokens believed cached): all that a choice needs."""
         (rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
          cached_prefix, cached_base, cached_per_byte) = node  # fmt: skip
         if base_ms <= 0 and ms_per_token <= 0:
             base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
         cached_tokens = 0.0
-        if cached_prefix:
+        if cached_prefix:  # the last token is always computed anew
             cached_tokens = cached_base + cached_per_byte * self.blocks.prefix_bytes(cached_prefix)
             cached_tokens = max(0.0, min(cached_tokens, self.prompt_tokens - 1))
         prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
@@ -91,30 +91,33 @@ class Terms:
         uncertainty_ms = error_ms + self.weights.uncertainty_ms_per_s * age_s
         ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + max(0.0, prefill_ms + bias_ms)
         later_ms = self.beta * decode_ms + self.price * prefill_ms
-        return ttft_ms + later_ms + self.weights.kappa * uncertainty_ms
+        return ttft_ms + later_ms + self.weights.kappa * uncertainty_ms, cached_tokens
+
+    def estimate(self, node: Numbers, score: tuple[float, float]) -> Estimate:
+        """The score with all its terms."""
+        score_ms, cached_tokens = score
+        base_ms, ms_per_token = _prefill_speed(node)
+        prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
+        return Estimate(
+            rtt_ms=node.rtt_ms,
+            wait_ms=node.wait_s * 1e3,
+            cold_ms=node.ready_in_s * 1e3,
+            prefill_ms=prefill_ms,
+            bias_ms=node.bias_ms,
+            decode_ms=self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
+            congestion_ms=self.price * prefill_ms,
+            uncertainty_ms=node.error_ms + self.weights.uncertainty_ms_per_s * node.age_s,
+            prompt_tokens=round(self.prompt_tokens),
+            cached_tokens=int(cached_tokens),
+            output_tokens=round(self.later_tokens + 1),
+            score_ms=score_ms,
+        )
 
 
 def estimate(view: FleetView, request: Request, node: Numbers, weights: EstimateWeights) -> Estimate:
     """When a node with these numbers would answer `request`, term by term."""
     terms = Terms.of(view, request, weights)
-    prompt_tokens = terms.prompt_tokens
-    cached_tokens = _cached_tokens(request, node, prompt_tokens)
-    base_ms, ms_per_token = _prefill_speed(node)
-    prefill_ms = base_ms + ms_per_token * (prompt_tokens - cached_tokens)
-    return Estimate(
-        rtt_ms=node.rtt_ms,
-        wait_ms=node.wait_s * 1e3,
-        cold_ms=node.ready_in_s * 1e3,
-        prefill_ms=prefill_ms,
-        bias_ms=node.bias_ms,
-        decode_ms=terms.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
-        congestion_ms=terms.price * prefill_ms,
-        uncertainty_ms=node.error_ms + weights.uncertainty_ms_per_s * node.age_s,
-        prompt_tokens=round(prompt_tokens),
-        cached_tokens=int(cached_tokens),
-        output_tokens=round(terms.later_tokens + 1),
-        score_ms=terms.score_ms(node),
-    )
+    return terms.estimate(node, terms.score(node))
 
 
 class ServiceColumns:
@@ -176,15 +179,6 @@ def _prefill_speed(model: Numbers) -> tuple[float, float]:
     if model.prefill_base_ms > 0 or model.prefill_ms_per_token > 0:
         return model.prefill_base_ms, model.prefill_ms_per_token
     return PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
-
-
-def _cached_tokens(request: Request, model: Numbers, prompt_tokens: float) -> float:
-    """Prompt tokens in the node's prefix cache; the last token is always computed anew."""
-    prefix_bytes = request.blocks.prefix_bytes(model.cached_prefix)
-    if not model.cached_prefix:
-        return 0.0
-    cached = model.cached_tokens_base + model.cached_tokens_per_byte * prefix_bytes
-    return max(0.0, min(cached, prompt_tokens - 1))
 
 
 def _output_tokens(view: FleetView, request: Request) -> float:

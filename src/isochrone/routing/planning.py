@@ -28,6 +28,7 @@ _BISECTIONS = 24
 _WORK_MIN_S = 1e-3
 _SERVICE_MIN_S = 1e-6
 _PRICED_RHO_MAX = 0.75
+_FRONT_PER_REQUEST = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class PlanSettings:
         refresh_s: a plan is good for so long.
         nodes_per_s: of large fleets no more nodes than this are planned in a second.
         draws_max: most nodes drawn for one request.
-        front_max: nodes in the front.
+        front_min: nodes in the front at least, where there are so many.
+        front_max: nodes in the front at most; between the two, four for each request of ours until the next.
         unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it
             is heard again.
     """
@@ -46,7 +48,8 @@ class PlanSettings:
     refresh_s: float = 0.2
     nodes_per_s: float = 20_000.0
     draws_max: float = 32.0
-    front_max: int = 64
+    front_min: int = 64
+    front_max: int = 4096
     unseen_one_draw: float = 1.2
 
 
@@ -90,9 +93,9 @@ def make_plan(
     poured = requests_anywhere * service_s
     homes = _homes(view, service, usable)
     draws = _draws(settings, others * theta_s, service_s, requests)
-    front = _front(
-        service.score_ms, usable, homes, alone=draws >= settings.draws_max, most=settings.front_max
-    )
+    front_nodes = int(_FRONT_PER_REQUEST * own * refresh_s / max(_mean(service_s, requests), _SERVICE_MIN_S))
+    most = min(max(settings.front_min, front_nodes), settings.front_max)
+    front = _front(service.score_ms, usable, homes, alone=draws >= settings.draws_max, most=most)
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,

@@ -56,7 +56,7 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     if parameters.owners and choice.owners:
         by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
         candidates.update(dict.fromkeys(by_length[: parameters.owners]))
-    if not candidates or _crowded(choice, candidates, parameters):
+    if not candidates or not parameters.plan or _crowded(choice, candidates, parameters):
         candidates.update(dict.fromkeys(_drawn(choice, luck, parameters)))
         if parameters.idle:
             candidates.update(dict.fromkeys(choice.idle(parameters.idle)))
