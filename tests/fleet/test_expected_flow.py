@@ -1,12 +1,12 @@
 """What plans expect of everybody else: it flows from the plan on, and the next report knows it all."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from fleet_nouns import MODEL, READY, a_card, a_plan, a_pulse, joined, seen
 
-from isochrone.fleet import Fleet, LoadReported, PulseReceived, RttMeasured, Tick
+from isochrone.fleet import Fleet, LoadReported, LoadsReceived, PulseReceived, RttMeasured, Tick
 from isochrone.model import Load
 
 BUSY = Load(1, running=1, wait_s=10.0, backlog_s=10.0)
@@ -21,6 +21,13 @@ def waits(fleet: Fleet, *times_s: float, node: str = "a") -> list[float]:
         nodes = fleet.view(MODEL, now_s).nodes
         assert nodes.columns.wait_s[nodes.index_of(node)] == pytest.approx(wait_s)
     return told
+
+
+def told_at(*heard_at_s: float) -> LoadsReceived:
+    """A batch in which the first nodes say that they are busy, each heard at its own time."""
+    nodes = len(heard_at_s)
+    loads = {field.name: np.full(nodes, getattr(BUSY, field.name)) for field in fields(Load)}
+    return LoadsReceived(np.arange(nodes), np.full(nodes, 9), np.array(heard_at_s), **loads)
 
 
 def test_without_a_plan_others_are_taken_to_send_what_they_sent():
@@ -64,6 +71,24 @@ def test_a_pulse_is_such_a_report_as_well():
     fleet.step(a_plan(0.5), 2.0)
     fleet.step(PulseReceived(a_pulse(seq=2, load=BUSY)), 6.0)
     assert waits(fleet, 8.0) == pytest.approx([9.0])
+
+
+@pytest.mark.parametrize("planned_at_s", [(), (4.5,), (5.0,), (4.5, 5.0, 5.5)])
+def test_plans_between_hearing_and_folding_in_do_not_count_others_twice(planned_at_s):
+    """A batch is folded in a little after it was heard: it knows all up to its hearing, and nothing after."""
+    fleet = joined(load=BUSY)
+    for at_s in (2.0, *planned_at_s):
+        fleet.step(a_plan(0.5), at_s)
+    fleet.step(told_at(4.0), 6.0)
+    assert waits(fleet, 6.0, 8.0) == pytest.approx([10.0 - 2.0 + 1.0, 10.0 - 4.0 + 2.0])
+
+
+def test_a_pulse_that_is_folded_in_late_is_right_for_each_node_of_its_batch():
+    fleet = joined("a", "b", load=BUSY)
+    fleet.step(a_plan(0.5, 1.0), 5.0)
+    fleet.step(told_at(4.0, 6.0), 7.0)
+    assert waits(fleet, 8.0) == pytest.approx([10.0 - 4.0 + 2.0])
+    assert waits(fleet, 8.0, node="b") == pytest.approx([10.0])
 
 
 def test_a_plan_takes_the_place_of_what_the_node_tells_of_its_inflow():

@@ -126,11 +126,10 @@ def test_our_prompts_that_no_report_knows_are_told_apart_from_the_answers():
     assert node.wait_s == node.reported_prefill_s == 0.5
 
 
-def test_work_sent_long_after_a_report_drains_as_if_sent_with_it():
-    """A closed form knows one age only: that of the report. It says too little, until the next report."""
+def test_work_sent_long_after_a_report_drains_from_when_it_was_sent():
     fleet = joined(rtt_ms=10.0)
     fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
-    assert [seen(fleet, now_s).wait_s for now_s in (1.0, 1.25, 2.25, 99.0)] == [2.0, 1.75, 0.75, 0.0]
+    assert [seen(fleet, now_s).wait_s for now_s in (1.0, 1.25, 2.25, 99.0)] == [3.0, 2.75, 1.75, 0.0]
 
 
 def test_release_tells_whether_it_was_open():

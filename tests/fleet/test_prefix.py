@@ -156,6 +156,32 @@ def test_a_miss_of_what_was_still_being_computed_teaches_nothing():
     assert cache.expect(prompt(1)) == pytest.approx(256, rel=0.1)
 
 
+def test_a_miss_of_what_was_still_being_computed_is_held_all_the_same():
+    """It has been computed now, whatever became of the prompt that it would have shared."""
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.sent(prompt(1))
+    second = cache.sent(prompt(1))
+    cache.failed(prompt(1))
+    cache.learn(prompt(1), 0, second)
+    assert cache.expect(prompt(1)) == pytest.approx(256, rel=0.1)
+    assert cache.sent(prompt(1)) == Sent(held_bytes=1024, warm=True, proven=True)
+
+
+def test_a_miss_of_what_was_cleared_under_way_is_no_small_cache():
+    """The model was reloaded between sending and answering: that the cache was empty says nothing of it."""
+    cache = PrefixCache(PrefixMemory(1000))
+    cache.learn(prompt(1, 200), 0, cache.sent(prompt(1, 200)))
+    sent = cache.sent(prompt(1, 200))
+    assert (sent.held_bytes, sent.proven) == (200 * 64, True)
+    before = cache.tokens.fit()
+    cache.clear()
+    cache.learn(prompt(1, 200), 0, sent)
+    assert (cache.memory.capacity, cache.tokens.fit()) == (1000, before)
+    assert prompt(1, 200).prefix_bytes(cache.memory) == 200 * 64
+    cache.learn(prompt(1, 200), 0, cache.sent(prompt(1, 200)))
+    assert cache.memory.capacity == pytest.approx(0.8 * 200)
+
+
 def test_a_miss_of_what_an_answer_had_shown_shrinks_the_memory():
     cache = PrefixCache(PrefixMemory(1000))
     cache.learn(prompt(1, 200), 0, cache.sent(prompt(1, 200)))

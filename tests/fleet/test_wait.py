@@ -5,11 +5,11 @@ from math import factorial, isfinite
 
 import numpy as np
 import pytest
-from fleet_nouns import a_dispatch, a_request, joined, seen
+from fleet_nouns import MODEL, a_dispatch, a_request, an_estimate, an_outcome, joined, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.fleet import LoadReported
+from isochrone.fleet import Dispatched, Fleet, LoadReported
 from isochrone.fleet.wait import Waiting, wait_s, waits_s
 from isochrone.model import Load
 
@@ -21,6 +21,11 @@ eighths = st.integers(0, 160).map(lambda count: count / 8)
 
 jobs = st.lists(eighths.filter(bool), max_size=6)
 dispatches = st.lists(eighths, max_size=6)
+sendings = st.lists(st.tuples(eighths, eighths), max_size=6)
+"""Each a while after the one before, and so long on a slot."""
+
+INSTANT_S = 1 / 1024
+"""So much later than the report at least: what was sent with it, it may know of."""
 
 
 def served_wait_s(services_s: list[float], slots: int, now_s: float) -> float:
@@ -37,6 +42,13 @@ def reported(services_s: list[float], slots: int) -> Load:
     running = min(slots, len(services_s))
     wait = served_wait_s(services_s, slots, 0.0)
     return Load(slots, running, len(services_s) - running, wait, sum(services_s))
+
+
+def told_s(fleet: Fleet, now_s: float) -> float:
+    """The wait as the view of the node tells it, which must be what the columns tell."""
+    told = seen(fleet, now_s).wait_s
+    assert fleet.view(MODEL, now_s).nodes.columns.wait_s[0] == told
+    return told
 
 
 def waiting(load: Load, age_s: float = 0.0, own_s: list[float] | tuple = (), **more: float) -> Waiting[float]:
@@ -66,16 +78,58 @@ def test_exact_for_one_slot_when_all_was_sent_right_after_the_report(before, own
     assert wait_s(told) == served_wait_s([*before, *own_s], 1, age_s)
 
 
-@given(jobs, dispatches, eighths)
-def test_one_slot_and_one_gateway_are_exact_through_the_beliefs(before, own_s, age_s):
-    """The ledger must work out itself what the report did not know."""
-    begin_s, instant_s = 128.0, 1 / 1024
+def line_s(before_s: float, sent: list[tuple[float, float]], now_s: float) -> float:
+    """What the next one waits at `now_s` in a line worked on one by one, sent `(at_s, service_s)` in order."""
+    free_at_s = before_s
+    for at_s, service_s in sent:
+        free_at_s = max(free_at_s, at_s) + service_s
+    return max(0.0, free_at_s - now_s)
+
+
+@given(jobs, sendings, eighths)
+def test_one_slot_and_one_gateway_are_exact_through_the_beliefs(before, sendings, later_s):
+    """Whenever each was sent after the report: the ledger must work out itself what was idle between."""
+    begin_s, now_s, sent = 128.0, 0.0, []
     fleet = joined(now_s=begin_s - 1, rtt_ms=0.0)
     fleet.step(LoadReported("a", reported(before, 1)), begin_s)
-    for number, service_s in enumerate(own_s):
-        fleet.step(a_dispatch(a_request(number), service_s=service_s), begin_s + instant_s)
-    now_s = age_s + 2 * instant_s
-    assert seen(fleet, begin_s + now_s).wait_s == served_wait_s([*before, *own_s], 1, now_s)
+    for gap_s, service_s in sendings:
+        now_s += gap_s + INSTANT_S
+        assert told_s(fleet, begin_s + now_s) == line_s(sum(before), sent, now_s)
+        fleet.step(a_dispatch(a_request(len(sent)), service_s=service_s), begin_s + now_s)
+        sent.append((now_s, service_s))
+        assert told_s(fleet, begin_s + now_s) == line_s(sum(before), sent, now_s)
+    now_s += later_s
+    assert told_s(fleet, begin_s + now_s) == line_s(sum(before), sent, now_s)
+
+
+@given(eighths, sendings, eighths)
+def test_prompts_are_exact_through_the_beliefs_however_many_slots_are_free(before_s, sendings, later_s):
+    begin_s, now_s, sent = 128.0, 0.0, []
+    fleet = joined(now_s=begin_s - 1, rtt_ms=0.0)
+    fleet.step(LoadReported("a", Load(64, prefill_s=before_s)), begin_s)
+    for gap_s, prefill_s in sendings:
+        now_s += gap_s + INSTANT_S
+        estimate = an_estimate(prefill_ms=prefill_s * 1e3, decode_ms=7_000.0)
+        fleet.step(Dispatched(a_request(len(sent)), "a", estimate), begin_s + now_s)
+        sent.append((now_s, prefill_s))
+        assert told_s(fleet, begin_s + now_s) == line_s(before_s, sent, now_s)
+    now_s += later_s
+    assert told_s(fleet, begin_s + now_s) == line_s(before_s, sent, now_s)
+
+
+@given(sendings.filter(bool), st.data())
+def test_an_end_leaves_one_slot_as_if_that_request_had_never_been_sent(sendings, data):
+    begin_s, now_s, sent = 128.0, 0.0, []
+    fleet = joined(now_s=begin_s - 1, rtt_ms=0.0)
+    fleet.step(LoadReported("a", Load(1)), begin_s)
+    for number, (gap_s, service_s) in enumerate(sendings):
+        now_s += gap_s + INSTANT_S
+        fleet.step(a_dispatch(a_request(number), service_s=service_s), begin_s + now_s)
+        sent.append((now_s, service_s))
+    ended = data.draw(st.integers(0, len(sent) - 1))
+    fleet.step(an_outcome(a_request(ended)), begin_s + now_s)
+    del sent[ended]
+    assert told_s(fleet, begin_s + now_s) == line_s(0.0, sent, now_s)
 
 
 def test_two_requests_sent_at_once_to_one_slot_are_not_worked_on_both_at_once():
@@ -209,6 +263,8 @@ nodes = st.builds(
     own_unseen=counts,
     own_unseen_s=seconds,
     own_unseen_prefill_s=seconds,
+    own_idle_s=seconds,
+    own_prompt_idle_s=seconds,
     others_flow=st.one_of(st.just(0.0), st.floats(0.0, 80.0)),
     others_s=seconds,
     service_s=seconds,
@@ -240,6 +296,8 @@ WORK = (
     "own_unseen",
     "own_unseen_s",
     "own_unseen_prefill_s",
+    "own_idle_s",
+    "own_prompt_idle_s",
     "others_s",
 )
 
