@@ -12,7 +12,7 @@ from isochrone.routing.homes import HomeSettings, divide
 
 SETTINGS = HomeSettings()
 HERE, THERE = "here", "there"
-FAR_MS, NEAR_MS = 200.0, 2.0
+NEAR_MS = 2.0
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class World:
         capacity: of each node; one each where none is told.
         unready: indices of nodes that do not count.
         prefix: of the names of nodes: other names, other luck.
+        far_ms: round trip between the two regions.
+        echo: whether a gateway is told of itself as well.
     """
 
     gateways: dict[str, tuple[str, float]]
@@ -32,6 +34,8 @@ class World:
     capacity: Floats | None = None
     unready: frozenset[int] = frozenset()
     prefix: str = "n"
+    far_ms: float = 200.0
+    echo: bool = False
 
     @property
     def weights(self) -> Floats:
@@ -43,13 +47,13 @@ class World:
 
     def homes(self, name: str, before: Homes | None = None, settings=SETTINGS) -> Homes | None:
         """What the gateway of that name works out alone."""
-        places = Places(lambda a, b: NEAR_MS if a == b else FAR_MS)
+        places = Places(lambda a, b: NEAR_MS if a == b else self.far_ms)
         for region in (HERE, THERE):
             places.number(region)
         peers = tuple(
             Peer(other, Me.of(other, "").name_hash, region, work_per_s)
             for other, (region, work_per_s) in self.gateways.items()
-            if other != name
+            if other != name or self.echo
         )
         view = replace(
             a_view(),
@@ -186,11 +190,31 @@ def test_gateways_get_the_nodes_beside_them():
     assert owner == ["a"] * 50 + ["b"] * 50
 
 
-def test_who_needs_more_than_there_is_beside_it_gets_the_rest_far_off():
-    regions = [HERE] * 50 + [THERE] * 50
-    owner = World({"a": (HERE, 3.0), "b": (THERE, 1.0)}, regions).owner()
+def far_apart(far_ms: float, work: float) -> World:
+    """Two gateways far from each other, of which one sends so many times the work of the other."""
+    return World({"a": (HERE, work), "b": (THERE, 1.0)}, [HERE] * 50 + [THERE] * 50, far_ms=far_ms)
+
+
+def settled(world: World, divisions: int = 8) -> list[str]:
+    """Whose each node is after so many divisions, each from the one before."""
+    homes = None
+    for _ in range(divisions):
+        homes = world.all_homes(homes)
+    return owners(homes or {}, len(world.regions))
+
+
+@pytest.mark.parametrize(("far_ms", "work"), [(100.0, 1.5), (100.0, 3.0), (200.0, 2.0), (200.0, 3.0)])
+def test_who_needs_more_than_there_is_beside_it_gets_the_rest_far_off(far_ms, work):
+    owner = settled(far_apart(far_ms, work))
     assert owner[:50] == ["a"] * 50
-    assert owner[50:].count("a") == pytest.approx(25, abs=2)
+    assert owner[50:].count("a") == pytest.approx(100 * work / (1 + work) - 50, abs=2)
+
+
+@pytest.mark.xfail(strict=True, reason="24 steps do not bridge the round trip, and nothing is kept of them")
+@pytest.mark.parametrize(("far_ms", "work"), [(200.0, 1.5), (300.0, 2.0), (300.0, 3.0)])
+def test_however_far_the_rest_is(far_ms, work):
+    owner = settled(far_apart(far_ms, work))
+    assert owner.count("a") == pytest.approx(100 * work / (1 + work), abs=2)
 
 
 def test_two_gateways_of_one_place_share_what_is_there():
@@ -250,11 +274,23 @@ def test_a_gateway_that_joins_takes_its_share_from_all():
     before = world.all_homes()
     joined = replace(world, gateways=world.gateways | {"new": (HERE, 10.0)})
     known, homes = owners(before, 240), before
-    for _ in range(6):
+    for _ in range(12):
         homes = joined.all_homes(homes)
     owner = owners(homes, 240)
     assert owner.count("new") == pytest.approx(60, abs=3)
     assert moved(known, owner) <= 60 + 0.1 * 240
+
+
+def test_while_a_newcomer_settles_in_few_nodes_have_two_homes_or_none():
+    """It can't know how the others came to their division, and begins with the shares of now."""
+    world = alike(3, 240)
+    homes = world.all_homes()
+    joined = replace(world, gateways=world.gateways | {"new": (HERE, 10.0)})
+    for _ in range(12):
+        homes = joined.all_homes(homes)
+        homes_of = np.bincount(np.concatenate([each.own for each in homes.values()]), minlength=240)
+        assert (homes_of != 1).sum() <= 0.05 * 240
+    assert (homes_of == 1).all()
 
 
 # -- few nodes, few gateways -------------------------------------------------------------------------
@@ -297,7 +333,5 @@ def test_gateways_that_share_a_home_stand_near_each_other():
 
 def test_a_peer_of_our_own_name_is_ourselves():
     """Our own pulse may come back to us."""
-    world = alike(2, 40)
-    view_of_me = world.homes("g0")
-    assert view_of_me is not None
-    assert set(view_of_me.shares) == {"g0", "g1"}
+    assert alike(2, 40, echo=True).owner() == alike(2, 40).owner()
+    assert alike(1, 40, echo=True).homes("g0") is None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isochrone.ports import SettingError
+from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
@@ -166,10 +167,19 @@ def test_nodes_slow_each_other_down_only_while_others_have_work() -> None:
     assert mean_ms((1.0, 1.0, 3.0, 9.0), "round-robin") > 1.2 * mean_ms((1.0, 1.0, 1.0, 1.0), "round-robin")
 
 
-@pytest.mark.parametrize("policy", ["prequal", "jiq"])
-def test_a_policy_that_listens_to_more_is_refused(policy: str) -> None:
-    with pytest.raises(SettingError, match="can't switch"):
+@pytest.mark.parametrize("policy", [name for name in CATALOGUE if find_policy(name).probing.per_request])
+def test_a_policy_that_probes_is_refused(policy: str) -> None:
+    with pytest.raises(SettingError, match=f"^{policy} probes; .* can't switch"):
         simulate(scenario(), [series(policy)], SLOWDOWNS, seed=1)
+
+
+@pytest.mark.parametrize("policy", ["jiq", "soonest"])
+def test_a_policy_that_hears_who_has_room_comes_after_one_that_does_not(policy: str) -> None:
+    assert find_policy(policy).idle_news
+    parts = [series("random", 0), series(policy)]
+    answers = simulate(scenario(), parts, SLOWDOWNS, seed=1)
+    assert [len(each) for each in answers] == [len(each) for each in parts]
+    assert all(each.ttft_ms > 0.0 for part in answers for each in part)
 
 
 # -- comparing ---------------------------------------------------------------------------------------

@@ -193,6 +193,10 @@ def fold_one_by_one(_pulses: Pulses, gateway: Any, rows: Any, batch: Any, which:
             known_since_s = {name: speed.heard_at_s for name, speed in belief.speeds.items()}
             pulse = replace(belief.pulse, seq=int(batch.seq[which][at]), load=load)
             gateway.step(PulseReceived(pulse), heard_at_s)
+            table = fleet._table
+            planned_since_s = float(table.others_at_s[row]) - heard_at_s
+            if planned_since_s > 0.0:  # an event told in time would have come before that plan
+                table.others_s[row] = table.others_flow[row] * planned_since_s
             for name, since_s in known_since_s.items():
                 belief.speeds[name].heard_at_s = since_s
 
