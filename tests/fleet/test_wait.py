@@ -79,7 +79,7 @@ def test_exact_for_one_slot_when_all_was_sent_right_after_the_report(before, own
 
 
 def line_s(before_s: float, sent: list[tuple[float, float]], now_s: float) -> float:
-    """What the next one waits at `now_s` in a line worked on one by one; `sent`: (at_s, service_s) each."""
+    """What the next one waits at `now_s` in a line served one by one; `sent`: (at_s, service_s) in order."""
     free_at_s = before_s
     for at_s, service_s in sent:
         free_at_s = max(free_at_s, at_s) + service_s
