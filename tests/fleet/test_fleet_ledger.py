@@ -126,9 +126,10 @@ def test_our_prompts_that_no_report_knows_are_told_apart_from_the_answers():
     assert node.wait_s == node.reported_prefill_s == 0.5
 
 
-def test_work_sent_long_after_a_report_drains_from_when_it_was_sent():
+@pytest.mark.parametrize("term", ["prefill_ms", "decode_ms"])
+def test_work_sent_long_after_a_report_drains_from_when_it_was_sent(term):
     fleet = joined(rtt_ms=10.0)
-    fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+    fleet.step(Dispatched(a_request(), "a", an_estimate(**{term: 3_000.0})), 1.0)
     assert [seen(fleet, now_s).wait_s for now_s in (1.0, 1.25, 2.25, 99.0)] == [3.0, 2.75, 1.75, 0.0]
 
 

@@ -78,6 +78,11 @@ def test_exact_for_one_slot_when_all_was_sent_right_after_the_report(before, own
     assert wait_s(told) == served_wait_s([*before, *own_s], 1, age_s)
 
 
+def an_answer(number: int, service_s: float) -> Dispatched:
+    """A dispatch whose time on the slot is all answer: the line of prompts has nothing to say of it."""
+    return Dispatched(a_request(number), "a", an_estimate(decode_ms=service_s * 1e3))
+
+
 def line_s(before_s: float, sent: list[tuple[float, float]], now_s: float) -> float:
     """What the next one waits at `now_s` in a line served one by one; `sent`: (at_s, service_s) in order."""
     free_at_s = before_s
@@ -95,7 +100,7 @@ def test_one_slot_and_one_gateway_are_exact_through_the_beliefs(before, sendings
     for gap_s, service_s in sendings:
         now_s += gap_s + INSTANT_S
         assert told_s(fleet, begin_s + now_s) == line_s(sum(before), sent, now_s)
-        fleet.step(a_dispatch(a_request(len(sent)), service_s=service_s), begin_s + now_s)
+        fleet.step(an_answer(len(sent), service_s), begin_s + now_s)
         sent.append((now_s, service_s))
         assert told_s(fleet, begin_s + now_s) == line_s(sum(before), sent, now_s)
     now_s += later_s
@@ -124,7 +129,7 @@ def test_an_end_leaves_one_slot_as_if_that_request_had_never_been_sent(sendings,
     fleet.step(LoadReported("a", Load(1)), begin_s)
     for number, (gap_s, service_s) in enumerate(sendings):
         now_s += gap_s + INSTANT_S
-        fleet.step(a_dispatch(a_request(number), service_s=service_s), begin_s + now_s)
+        fleet.step(an_answer(number, service_s), begin_s + now_s)
         sent.append((now_s, service_s))
     ended = data.draw(st.integers(0, len(sent) - 1))
     fleet.step(an_outcome(a_request(ended)), begin_s + now_s)

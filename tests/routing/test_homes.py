@@ -210,7 +210,6 @@ def test_who_needs_more_than_there_is_beside_it_gets_the_rest_far_off(far_ms, wo
     assert owner[50:].count("a") == pytest.approx(100 * work / (1 + work) - 50, abs=2)
 
 
-@pytest.mark.xfail(strict=True, reason="24 steps do not bridge the round trip, and nothing is kept of them")
 @pytest.mark.parametrize(("far_ms", "work"), [(200.0, 1.5), (300.0, 2.0), (300.0, 3.0)])
 def test_however_far_the_rest_is(far_ms, work):
     owner = settled(far_apart(far_ms, work))

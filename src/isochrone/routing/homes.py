@@ -104,7 +104,7 @@ def _balanced(likings: Floats, weights: Floats, shares: Floats, lifts: Floats) -
         owner = np.argmax(likings + lifts[:, None], axis=0)
         got = np.bincount(owner, weights, minlength=len(shares))
         off = float(np.max(np.abs(got - shares) / shares))
-        if off < least:
+        if off <= least:
             best, least = lifts, off
         lifts = lifts + step * np.log(shares / np.maximum(got, shares / 4.0))
         lifts = np.clip(lifts - lifts.mean(), -_EXP_MAX, _EXP_MAX)
