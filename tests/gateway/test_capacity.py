@@ -13,7 +13,7 @@ from gateway_nouns import Clock, FakeBus
 from isochrone.cli.gateway import capacity_page
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import BusChanged, CardReceived, Fleet, GatewayHeard, PulseReceived
-from isochrone.gateway import Gateway, GatewaySettings
+from isochrone.gateway import Gateway, GatewaySettings, capacity
 from isochrone.gateway.capacity import CapacityDesk
 from isochrone.gateway.capacity_fields import capacity_fields
 from isochrone.gateway.look import Look, look_at
@@ -229,10 +229,11 @@ def test_without_any_plan_the_capacity_is_shown_all_the_same(monkeypatch):
 def counted(monkeypatch) -> list[float]:
     """When each look was made, from now on."""
     made: list[float] = []
+    real = capacity._look_at
 
-    def look(found: Supply, last: Look | None, now_s: float, settings: CapacitySettings) -> Look:
+    def look(found: Supply, last: Look | None, now_s: float, settings: CapacitySettings) -> tuple[Look, dict]:
         made.append(now_s)
-        return look_at(found, last, now_s, settings)
+        return real(found, last, now_s, settings)
 
     monkeypatch.setattr("isochrone.gateway.capacity._look_at", look)
     return made

@@ -61,10 +61,10 @@ def _places_table(told: Mapping[str, Any]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("place", no_wrap=True)
     for column in ("nodes", "slots", "used"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("model", no_wrap=True)
+        table.add_column(column, justify="right")
+    table.add_column("model", overflow="fold")
     for column in ("could serve", "of it ready", "asked here", "served here"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right")
     for place in told["places"]:
         _place_row(table, place)
     return table
@@ -97,7 +97,7 @@ def _savings(told: Mapping[str, Any]) -> list[RenderableType]:
     table.add_column("one more like", no_wrap=True)
     table.add_column("place", no_wrap=True)
     for column in ("nodes now", "used"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right")
     table.add_column("models ready (others)", overflow="fold")
     for group in worth[:_ROWS_MAX]:
         more = group["nodes"] - len(group["names"])
@@ -125,9 +125,9 @@ def _models(models: list[Mapping[str, Any]]) -> str:
 def _demand(told: Mapping[str, Any]) -> list[RenderableType]:
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("asked in", no_wrap=True)
-    table.add_column("model", no_wrap=True)
+    table.add_column("model", overflow="fold")
     for column in ("requests/s", "not served", "one more takes s"):
-        table.add_column(column, justify="right", no_wrap=True)
+        table.add_column(column, justify="right")
     table.add_column("served from")
     # What is not served comes first, whatever its size.
     order = sorted(told["demand"], key=lambda pair: -(pair["unmet_per_s"] or 0.0))

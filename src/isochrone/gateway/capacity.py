@@ -25,6 +25,7 @@ class CapacityDesk:
     ) -> None:
         self._settings, self._fleet, self._rates, self._clock = settings, fleet, rates, clock
         self._last: Look | None = None
+        self._told: dict[str, Any] = {}
         self._looking: asyncio.Task[Look] | None = None
 
     async def look(self) -> dict[str, Any]:
@@ -34,7 +35,8 @@ class CapacityDesk:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look())
             last = await asyncio.shield(self._looking)
-        return capacity_fields(last, self._clock.now_s(), self._settings)
+        age_s = None if last.keeper.plan is None else round(last.keeper.age_s(self._clock.now_s()), 1)
+        return {**self._told, "plan": {**self._told["plan"], "age_s": age_s}}
 
     async def stop(self) -> None:
         """Give up a look that is under way."""
@@ -46,11 +48,16 @@ class CapacityDesk:
         now_s = self._clock.now_s()
         arriving = {model: self._rates.rate_per_s(model, now_s) for model in self._fleet.models()}
         supply = gather(self._fleet, arriving, now_s, self._settings)
-        self._last = await asyncio.to_thread(_look_at, supply, self._last, now_s, self._settings)
-        return self._last
+        look, self._told = await asyncio.to_thread(_look_at, supply, self._last, now_s, self._settings)
+        self._last = look
+        return look
 
 
-def _look_at(supply: Supply, last: "Look | None", now_s: float, settings: CapacitySettings) -> "Look":
+def _look_at(
+    supply: Supply, last: "Look | None", now_s: float, settings: CapacitySettings
+) -> tuple["Look", dict[str, Any]]:
+    """In a thread: the look and what it tells."""
     from isochrone.gateway.look import look_at  # noqa: PLC0415 - half a second, for those who ask alone
 
-    return look_at(supply, last, now_s, settings)
+    look = look_at(supply, last, now_s, settings)
+    return look, capacity_fields(look, now_s, settings)

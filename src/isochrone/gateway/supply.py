@@ -9,7 +9,7 @@ import numpy as np
 from isochrone.fleet import Fleet
 from isochrone.fleet.node import NodeBelief
 from isochrone.gateway.settings import CapacitySettings
-from isochrone.model import Bools, FleetView, Floats, Indices, Places, Request
+from isochrone.model import Bools, FleetView, Floats, Hashes, Indices, Places, Request, name_hash
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, PRIOR_TPOT_MS, ServiceColumns
 
 _SERVICE_S_LEAST = 1e-6
@@ -80,12 +80,13 @@ def gather(fleet: Fleet, own_per_s: Mapping[str, float], now_s: float, settings:
     asked = _asked(fleet, own_per_s, here.me.region, settings)
     origins, models = _axes(fleet, asked, here.me.region, settings, left_out)
     places = tuple(sorted({belief.card.region for belief in beliefs}))
-    table = _Table.empty(len(beliefs), len(models))
+    table = _Table.empty([belief.name for belief in beliefs], len(models))
     typical = [
         _fill(table, column, fleet.view(model, now_s), beliefs, settings)
         for column, model in enumerate(models)
     ]
-    node_place = np.array([places.index(belief.card.region) for belief in beliefs], np.intp)
+    number = {place: at for at, place in enumerate(places)}
+    node_place = np.array([number[belief.card.region] for belief in beliefs], np.intp)
     return Supply(
         origins=origins,
         models=models,
@@ -93,7 +94,7 @@ def gather(fleet: Fleet, own_per_s: Mapping[str, float], now_s: float, settings:
         places=places,
         nodes=tuple(belief.name for belief in beliefs),
         node_place=node_place,
-        slots=np.array([belief.load.slots for belief in beliefs], np.float64),
+        slots=table.slots,
         capacity_per_s=table.capacity_per_s,
         service_s=table.service_s,
         ready_in_s=table.ready_in_s,
@@ -168,15 +169,24 @@ def _most_first(names: Iterable[str], weights: Mapping[str, float]) -> list[str]
 class _Table:
     """Arrays of `Supply`, to be filled model by model."""
 
+    name_hash: Hashes
+    slots: Floats
     capacity_per_s: Floats
     service_s: Floats
     ready_in_s: Floats
     guessed: Bools
 
     @classmethod
-    def empty(cls, nodes: int, models: int) -> "_Table":
-        wide = (nodes, models)
-        return cls(np.zeros(wide), np.zeros(wide), np.zeros(wide), np.zeros(wide, np.bool_))
+    def empty(cls, nodes: list[str], models: int) -> "_Table":
+        hashes, wide = np.array([name_hash(name) for name in nodes], np.uint64), (len(nodes), models)
+        return cls(
+            name_hash=hashes,
+            slots=np.ones(len(nodes)),
+            capacity_per_s=np.zeros(wide),
+            service_s=np.zeros(wide),
+            ready_in_s=np.zeros(wide),
+            guessed=np.zeros(wide, np.bool_),
+        )
 
 
 def _fill(
@@ -187,12 +197,10 @@ def _fill(
     output_tokens = max(1.0, view.answer_tokens_mean or view.output_tokens_mean)
     prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * prompt_bytes
     typical = Typical(prompt_tokens, output_tokens, view.answer_tokens_mean > 0)
-    found = [(row, view.nodes.index_of(belief.name)) for row, belief in enumerate(beliefs)]
-    pairs = [(row, index) for row, index in found if index is not None]
-    if not pairs:
-        return typical
-    rows, indices = np.array(pairs, np.intp).T
     columns = view.nodes.columns
+    rows, indices = _joined(table.name_hash, columns.name_hash)
+    if not len(rows):
+        return typical
     request = Request("", view.model, prompt_bytes=round(prompt_bytes))
     prefill_s = ServiceColumns(view, request, DEFAULT_WEIGHTS).prefill_ms[indices] / 1e3
     prefill_s = np.maximum(prefill_s, _SERVICE_S_LEAST)
@@ -202,6 +210,7 @@ def _fill(
         if speed.lore is not None:  # only these know how a full node is slower than an idle one
             tpot_ms[at] = speed.view(columns.slots[indices[at]], view.now_s).tpot_ms
     unknown = tpot_ms <= 0
+    table.slots[rows] = columns.slots[indices]
     service_s = prefill_s + (output_tokens - 1.0) * np.where(unknown, PRIOR_TPOT_MS, tpot_ms) / 1e3
     table.service_s[rows, column] = service_s
     table.capacity_per_s[rows, column] = np.minimum(columns.slots[indices] / service_s, 1.0 / prefill_s)
@@ -209,6 +218,16 @@ def _fill(
     base_ms, per_token_ms = columns.prefill_base_ms[indices], columns.prefill_ms_per_token[indices]
     table.guessed[rows, column] = unknown | ((base_ms <= 0) & (per_token_ms <= 0))
     return typical
+
+
+def _joined(wanted: Hashes, listed: Hashes) -> tuple[Indices, Indices]:
+    """Where each of `wanted` that is in `listed` stands in either; names are told apart by their hashes."""
+    if not len(listed):
+        return np.empty(0, np.intp), np.empty(0, np.intp)
+    order = np.argsort(listed)
+    at = order[np.minimum(np.searchsorted(listed, wanted, sorter=order), len(listed) - 1)]
+    rows = np.flatnonzero(listed[at] == wanted)
+    return rows, at[rows]
 
 
 # -- how far -------------------------------------------------------------------------------------------
