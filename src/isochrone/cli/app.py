@@ -6,6 +6,7 @@ import click
 import typer
 
 from isochrone import __version__
+from isochrone.cli.capacity import capacity
 from isochrone.cli.demo import demo
 from isochrone.cli.gateway import gateway
 from isochrone.cli.look import explain, status
@@ -50,6 +51,7 @@ def isochrone(
 app.command(short_help="Start a whole network on this machine.")(up)
 app.command(short_help="Show every node, live: models, queue, speeds, round trip.")(status)
 app.command(short_help="Show why a request went where it went.")(explain)
+app.command(short_help="Show where capacity is scarce, what one more node would save.")(capacity)
 app.command(short_help="Compare the policies on the running network.")(demo)
 app.command(short_help="Run policies against each other in a simulated world.")(sim)
 app.command(short_help="Join a network with an inference node.")(node)

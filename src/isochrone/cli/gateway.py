@@ -22,7 +22,7 @@ from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
 from isochrone.model import Me
 from isochrone.ports import MonotonicClock
-from isochrone.wire.subjects import STATUS_PATH
+from isochrone.wire.subjects import CAPACITY_PATH, STATUS_PATH
 
 
 def gateway(
@@ -79,7 +79,10 @@ async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
         bus=bus,
         clock=clock,
         luck=random.Random(),
-        pages={STATUS_PATH: lambda: status_page(gate, clock)},
+        pages={
+            STATUS_PATH: lambda: status_page(gate, clock),
+            CAPACITY_PATH: lambda: capacity_page(gate),
+        },
         log=lambda line: log(f"{settings.name}: {line}"),
     )
 
@@ -101,4 +104,10 @@ async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
 def status_page(gate: Gateway, clock: MonotonicClock) -> bytes:
     """The gateway's status as JSON."""
     fields = status_fields(gate.fleet, gate.rates, clock.now_s())
+    return msgspec.json.encode({"gateway": gate.settings.name, "region": gate.settings.region, **fields})
+
+
+async def capacity_page(gate: Gateway) -> bytes:
+    """The gateway's look at capacity as JSON."""
+    fields = await gate.capacity.look()
     return msgspec.json.encode({"gateway": gate.settings.name, "region": gate.settings.region, **fields})

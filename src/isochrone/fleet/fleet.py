@@ -82,6 +82,7 @@ class Fleet:
             prompt_tokens_base=base,
             prompt_tokens_per_byte=per_byte,
             output_tokens_mean=lore.output.unlimited.value,
+            answer_tokens_mean=lore.output.answers.value,
             output_tokens_base=output_base,
             output_tokens_per_limit=output_per_limit,
             output_tokens_most=lore.output.most,

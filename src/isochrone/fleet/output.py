@@ -19,10 +19,12 @@ class OutputLength:
             that set it far above their need give a base and little slope.
         mean: tokens of answers under a limit.
         unlimited: tokens of answers without one.
+        answers: tokens of all answers; 0 before the first.
     """
 
     limited: Line = field(default_factory=lambda: Line(_MEMORY, prior_base=PRIOR_OUTPUT_TOKENS))
     mean: Average = field(default_factory=lambda: Average(_MEMORY))
+    answers: Average = field(default_factory=lambda: Average(_MEMORY))
     unlimited: Average = field(default_factory=lambda: Average(_MEMORY, PRIOR_OUTPUT_TOKENS, 1.0))
 
     @property
@@ -32,6 +34,7 @@ class OutputLength:
 
     def learn(self, limit: int | None, tokens: int) -> None:
         """Fold in one answer."""
+        self.answers.add(tokens)
         if limit is None:
             self.unlimited.add(tokens)
         else:

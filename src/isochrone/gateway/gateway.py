@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
 from urllib.parse import unquote
 
@@ -12,6 +12,7 @@ import msgspec
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.gateway.attempt import Attempter
+from isochrone.gateway.capacity import CapacityDesk
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober, ProberParts
@@ -30,12 +31,19 @@ from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
 _NEWEST = 100
 _POSTED = (openai.CHAT_PATH, openai.COMPLETIONS_PATH)
 
-Page = Callable[[], bytes]
-"""A read-only page of JSON, made when asked for."""
+Page = Callable[[], bytes | Awaitable[bytes]]
+"""A read-only page of JSON, made when asked for, at once or after a while."""
 
 
 class Gateway:
-    """One gateway. `start`, then `stop`; the bus may come and go in between."""
+    """One gateway. `start`, then `stop`; the bus may come and go in between.
+
+    Attributes:
+        settings: how it runs.
+        fleet: what it believes of the nodes.
+        rates: requests that arrive.
+        capacity: what there is and what more would save, for who asks.
+    """
 
     def __init__(
         self,
@@ -49,6 +57,7 @@ class Gateway:
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
         self.settings, self.fleet, self.rates = settings, fleet, ArrivalRates()
+        self.capacity = CapacityDesk(settings.capacity, fleet=fleet, rates=self.rates, clock=clock)
         self._bus, self._clock, self._pages = bus, clock, dict(pages or {})
         self._client = HttpClient()
         token = settings.node_token
@@ -105,6 +114,7 @@ class Gateway:
         """Stop listening, finish what is under way within `grace_s`, let go of everything."""
         await self._server.close(grace_s)
         await asyncio.gather(*self._publishing, return_exceptions=True)
+        await self.capacity.stop()
         await self._prober.stop()
         await self._membership.stop()
         await self._client.close()
@@ -122,10 +132,10 @@ class Gateway:
         if exchange.path in _POSTED:
             return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
         if exchange.method in ("GET", "HEAD"):
-            return self._read(exchange, exchange.path)
+            return await self._read(exchange, exchange.path)
         return _not_found(exchange)
 
-    def _read(self, exchange: Exchange, path: str) -> None:
+    async def _read(self, exchange: Exchange, path: str) -> None:
         if path == openai.MODELS_PATH:
             exchange.reply(200, openai.models_body(self._seen_models().items()))
         elif path.startswith(openai.MODELS_PATH + "/"):
@@ -139,7 +149,8 @@ class Gateway:
             newest = [record_fields(record) for record in self._records.newest(_NEWEST)]
             exchange.reply(200, msgspec.json.encode(newest))
         elif path in self._pages:
-            exchange.reply(200, self._pages[path]())
+            page = self._pages[path]()
+            exchange.reply(200, page if isinstance(page, bytes) else await page)
         else:
             _not_found(exchange)
 

@@ -11,6 +11,33 @@ _PREQUAL = "prequal"
 
 
 @dataclass(frozen=True, slots=True)
+class CapacitySettings:
+    """How a gateway looks at capacity when asked.
+
+    Attributes:
+        refresh_s: a look is good for so long; whoever asks sooner is shown the same.
+        time_limit_s: most seconds of each round of the solver.
+        requests_per_load: requests that share the time of loading a model once.
+        requests_per_s_least: traffic below this counts as none: averages fade, and never end.
+        prompt_bytes_prior: length of a prompt of a model whose prompts were never seen here.
+        regions_max: most places of gateways; beyond, those that ask least are left out.
+        models_max: most models, likewise.
+        names_max: nodes of a group told by name.
+        served_from_max: places told of where demand is served.
+    """
+
+    refresh_s: float = 5.0
+    time_limit_s: float = 1.0
+    requests_per_load: float = 100.0
+    requests_per_s_least: float = 1e-3
+    prompt_bytes_prior: float = 1024.0
+    regions_max: int = 64
+    models_max: int = 64
+    names_max: int = 3
+    served_from_max: int = 3
+
+
+@dataclass(frozen=True, slots=True)
 class GatewaySettings:
     """How one gateway runs.
 
@@ -40,6 +67,7 @@ class GatewaySettings:
         pulse_s: seconds between two words of this gateway to the others on its traffic.
         tick_s: seconds between two looks at who is silent.
         fleet: bounds and time constants of the beliefs.
+        capacity: how capacity is looked at when someone asks.
     """
 
     name: str = "gateway"
@@ -67,6 +95,7 @@ class GatewaySettings:
     pulse_s: float = 1.0
     tick_s: float = 0.5
     fleet: FleetSettings = DEFAULT_SETTINGS
+    capacity: CapacitySettings = CapacitySettings()
 
     @property
     def probing(self) -> ProbeSettings:

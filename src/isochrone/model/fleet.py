@@ -206,6 +206,7 @@ class FleetView:
         prompt_tokens_base: prompt tokens of an empty prompt (the chat template).
         prompt_tokens_per_byte: more tokens for each byte of prompt text.
         output_tokens_mean: how long answers without a limit lately were.
+        answer_tokens_mean: how long answers lately were, with a limit or without; 0 before the first.
         output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
         output_tokens_per_limit: more of them for each token of the client's limit.
         output_tokens_most: the longest answer that is expected, whatever the limit.
@@ -231,6 +232,7 @@ class FleetView:
     prompt_tokens_base: float = 0.0
     prompt_tokens_per_byte: float = 0.25
     output_tokens_mean: float = 128.0
+    answer_tokens_mean: float = 0.0
     output_tokens_base: float = 0.0
     output_tokens_per_limit: float = 0.5
     output_tokens_most: float = float("inf")

@@ -15,6 +15,9 @@ MODEL_PATH = "/isochrone/v1/models/"
 STATUS_PATH = "/isochrone/v1/status"
 """On a gateway: all that it believes of the nodes."""
 
+CAPACITY_PATH = "/isochrone/v1/capacity"
+"""On a gateway: what capacity there is, how far it is used, what one more node would save."""
+
 DECISIONS_PATH = "/isochrone/v1/decisions/"
 """On a gateway: followed by the id of a decision, or `last`."""
 
