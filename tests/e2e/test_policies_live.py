@@ -44,14 +44,17 @@ def test_every_policy_of_the_catalogue_places_requests(cluster: Cluster) -> None
 
 
 def test_prequal_decides_by_probes_that_were_answered(cluster: Cluster) -> None:
-    """Two nodes allow a pool of one answer: whoever decides by it knows one node, whoever draws lots two."""
+    """Whoever draws lots between two nodes tells both; whoever decides by a pool of one answer knows one.
+
+    Three probes to two nodes now and then all reach one: one decision in about eight is by such a pool.
+    """
     before = metric(cluster, "isochrone_probes_sent_total")
     failed_before = metric(cluster, "isochrone_probes_failed_total")
-    records = [decided(cluster, "prequal:pool_min=1") for _ in range(4)]
-    assert metric(cluster, "isochrone_probes_sent_total") - before >= 4
+    by_one = any(len(decided(cluster, "prequal:pool_min=1")["candidates"]) == 1 for _ in range(80))
+    assert by_one
+    assert metric(cluster, "isochrone_probes_sent_total") - before >= 1
     assert metric(cluster, "isochrone_probes_failed_total") == failed_before
     assert metric(cluster, "isochrone_probes_dropped_total") == 0
-    assert 1 in [len(record["candidates"]) for record in records[1:]]
     unprobed = metric(cluster, "isochrone_probes_sent_total")
     decided(cluster, "soonest")
     assert metric(cluster, "isochrone_probes_sent_total") == unprobed
