@@ -52,7 +52,7 @@ def test_each_candidate_carries_its_own_estimate():
     view = a_view(a_node("a", wait_s=1.0), a_node("b"))
     decision = route(view, A_REQUEST, Random(1), Router(weights=weights))
     for candidate in decision.candidates:
-        node = view.nodes.numbers(view.nodes.index_of(candidate.node))
+        node = view.nodes.numbers(view.nodes.index_of(candidate.node), A_REQUEST.blocks)
         assert candidate.estimate == estimate(view, A_REQUEST, node, weights)
 
 

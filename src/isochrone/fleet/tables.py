@@ -6,15 +6,22 @@ while it is known; a model has a `ModelTable` with one row for each node that li
 
 from collections.abc import Iterator
 from math import exp
+from struct import Struct
 from typing import ClassVar
 
 import numpy as np
 
 from isochrone.fleet.events import LoadsReceived
-from isochrone.fleet.wait import Waiting
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
+
+Row = tuple[float, ...]
+"""The floats of one row, in the order of `fills`."""
+
+LOAD_AT_S, RTT_MS = 13, 20
+"""Where in the numbers of a node's row these are."""
+
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
 
 
@@ -30,7 +37,8 @@ class Table:
         self.rows, self._room = 0, _ROWS_MIN
         self._floats = [name for name, (dtype, _) in self.fills.items() if dtype == "f8"]
         self._others = [name for name, (dtype, _) in self.fills.items() if dtype != "f8"]
-        self._block = np.empty((len(self._floats), 0))
+        self._block = np.empty((0, len(self._floats)))
+        self._row = Struct(f"{len(self._floats)}d")
         for name in self._others:
             setattr(self, name, np.empty(0, self.fills[name][0]))
         self._make_room(_ROWS_MIN)
@@ -44,19 +52,19 @@ class Table:
         return row
 
     def _make_room(self, more: int) -> None:
-        """Lengthen all columns. Those of floats lie in one block, so that a row is fetched at once."""
-        fills = np.array([[self.fills[name][1]] for name in self._floats])
-        self._block = np.concatenate((self._block, np.repeat(fills, more, axis=1)), axis=1)
-        for name, column in zip(self._floats, self._block, strict=True):
+        """Lengthen all columns. Those of floats lie row by row in one block, so that a row is fetched at once."""
+        fills = np.array([self.fills[name][1] for name in self._floats])
+        self._block = np.concatenate((self._block, np.tile(fills, (more, 1))))
+        self._bytes = memoryview(self._block).cast("B")
+        for name, column in zip(self._floats, self._block.T, strict=True):
             setattr(self, name, column)
         for name in self._others:
             dtype, fill = self.fills[name]
             setattr(self, name, np.concatenate((getattr(self, name), np.full(more, fill, dtype))))
 
-    def numbers(self, row: int) -> list[float]:
+    def numbers(self, row: int) -> Row:
         """All columns of floats of one row, in the order of `fills`."""
-        numbers: list[float] = self._block[:, row].tolist()
-        return numbers
+        return self._row.unpack_from(self._bytes, row * self._row.size)
 
     def reset(self, row: int) -> None:
         """Make the row as if never written."""
@@ -172,8 +180,8 @@ class NodeTable(Table):
         self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
         self.others_at_s[rows] = now_s
 
-    def waiting(self, numbers: list[float], now_s: float, flow_memory_s: float) -> Waiting[float]:
-        """The work before one node, from the numbers of its row."""
+    def waiting(self, numbers: Row, now_s: float, flow_memory_s: float) -> tuple[float, ...]:
+        """The work before one node, as `Waiting` has it, from the numbers of its row."""
         load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[13:20]
         age_s = now_s - load_at_s
         if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
@@ -184,7 +192,7 @@ class NodeTable(Table):
             others_s += others_flow * (now_s - others_at_s)
         else:
             others_s = others_flow * age_s
-        return Waiting._make((*numbers[:13], age_s, others_flow, others_s))
+        return (*numbers[:13], age_s, others_flow, others_s)
 
 
 class ModelTable(Table):

@@ -69,8 +69,8 @@ class Waiting(NamedTuple, Generic[Number]):
         return self.slots - self.running - self.queued
 
 
-def wait_s(node: Waiting[float]) -> float:
-    """Seconds until the prompt of a request that arrives now would begin, on one node."""
+def wait_s(node: tuple[float, ...]) -> float:
+    """Seconds until the prompt of a request that arrives now would begin, on one node; a `Waiting`, or as one."""
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
      idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s) = node  # fmt: skip
     free = slots - running - queued

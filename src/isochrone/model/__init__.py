@@ -5,7 +5,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 """
 
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
-from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
+from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
 from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
 from isochrone.model.listed import ListedColumns, name_hash
@@ -23,6 +23,7 @@ __all__ = [
     "UNKNOWN_RTT_MS",
     "Bools",
     "Candidate",
+    "Candidates",
     "Columns",
     "Decision",
     "Estimate",

@@ -1,6 +1,8 @@
 """A decision that explains itself."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,49 @@ class Candidate:
     estimate: Estimate
 
 
+class Candidates(Sequence[Candidate]):
+    """Candidates, best first, each told when first looked at: most decisions are asked for their choice only.
+
+    Equal to a tuple of the same candidates, and pickled as one.
+    """
+
+    __slots__ = ("_tell", "_told")
+
+    def __init__(self, count: int, tell: Callable[[int], Candidate]) -> None:
+        """`tell` makes the candidate at a place, 0 to `count` - 1, from values that change no more."""
+        self._tell = tell
+        self._told: list[Candidate | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Candidate, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> Candidate | tuple[Candidate, ...]:
+        if isinstance(at, slice):
+            return tuple(self)[at]
+        told = self._told[at]
+        if told is None:
+            told = self._told[at] = self._tell(at % len(self._told))
+        return told
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, tuple | Candidates) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class Exclusion:
     """A node that could not be chosen, and why, in words for a person."""
@@ -76,7 +121,8 @@ class Decision:
         model: what was asked for.
         policy: name of the policy that decided.
         candidates: every candidate, best first: the first is the choice, the others are the runners-up in
-            the order in which they are tried. Empty when nothing can serve the request.
+            the order in which they are tried. Empty when nothing can serve the request. Their estimates
+            may be worked out only when looked at, by what was believed when it was decided.
         exclusions: every other node that lists the model.
         at_s: when, on the gateway's monotonic clock.
     """
@@ -84,7 +130,7 @@ class Decision:
     request_id: str
     model: str
     policy: str
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     exclusions: tuple[Exclusion, ...]
     at_s: float
 

@@ -113,7 +113,11 @@ class NodeView:
 
 
 class Numbers(NamedTuple):
-    """What a score needs of one node and its model: the fields of the same names of their views."""
+    """What a score needs of one node and its model: the fields of the same names of their views, by value.
+
+    `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
+    `cached_tokens_base` is 0.
+    """
 
     rtt_ms: float
     wait_s: float
@@ -124,7 +128,7 @@ class Numbers(NamedTuple):
     tpot_ms: float
     bias_ms: float
     error_ms: float
-    cached_prefix: Mapping[int, None]
+    held_bytes: int
     cached_tokens_base: float
     cached_tokens_per_byte: float
 
@@ -153,8 +157,8 @@ class Roll:
         """All nodes at once."""
         return ListedColumns(self._model, self._nodes)
 
-    def numbers(self, index: int) -> Numbers:
-        """What a score needs of the node at `index`, without the rest."""
+    def numbers(self, index: int, blocks: PromptBlocks) -> Numbers:
+        """What a score of this prompt needs of the node at `index`, without the rest."""
         node = self._nodes[index]
         model = node.models[self._model]
         return Numbers(
@@ -167,8 +171,8 @@ class Roll:
             model.tpot_ms,
             model.bias_ms,
             model.error_ms,
-            model.cached_prefix,
-            model.cached_tokens_base,
+            blocks.prefix_bytes(model.cached_prefix),
+            model.cached_tokens_base if model.cached_prefix else 0.0,
             model.cached_tokens_per_byte,
         )
 
@@ -193,11 +197,12 @@ class Roll:
         return {index: held_bytes for index, held_bytes in held if held_bytes}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FleetView:
     """All nodes that could serve one model, at one instant, and what is known of that model everywhere.
 
-    A window on the beliefs of one gateway: read it before the next event is folded in.
+    A window on the beliefs of one gateway: read it before the next event is folded in, and write nothing to
+    it. It is not frozen only because one is made for each decision, and to freeze takes three times as long.
 
     Attributes:
         now_s: the gateway's monotonic clock.

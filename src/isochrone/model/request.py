@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 from dataclasses import dataclass
+from itertools import takewhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,7 @@ class PromptBlocks:
 
     def prefix_bytes(self, known: Container[int]) -> int:
         """How many leading bytes of the prompt consist of blocks in `known`."""
-        blocks = 0
-        for block in self.hashes:
-            if block not in known:
-                break
-            blocks += 1
-        return blocks * self.block_bytes
+        return len(list(takewhile(known.__contains__, self.hashes))) * self.block_bytes
 
 
 @dataclass(frozen=True, slots=True)

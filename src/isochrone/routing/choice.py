@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
+from isochrone.model import Candidate, Candidates, Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
 
@@ -36,7 +36,7 @@ class Choice:
     ) -> None:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
-        self._estimates: dict[int, Estimate] = {}
+        self._terms = Terms.of(view, request, weights)
         self._numbers: dict[int, Numbers] = {}
         self._scores: dict[int, tuple[float, float]] = {}
         self._nodes: dict[int, NodeView] = {}
@@ -54,7 +54,7 @@ class Choice:
         """What a score needs of one node."""
         known = self._numbers.get(index)
         if known is None:
-            known = self._numbers[index] = self.view.nodes.numbers(index)
+            known = self._numbers[index] = self.view.nodes.numbers(index, self.request.blocks)
         return known
 
     def score_ms(self, index: int) -> float:
@@ -67,21 +67,24 @@ class Choice:
             known = self._scores[index] = self._terms.score(self.numbers(index))
         return known
 
-    @cached_property
-    def _terms(self) -> Terms:
-        return Terms.of(self.view, self.request, self._weights)
-
     def estimate(self, index: int) -> Estimate:
-        """When that node would answer; worked out at most once."""
-        known = self._estimates.get(index)
-        if known is None:
-            known = self._terms.estimate(self.numbers(index), self._score(index))
-            self._estimates[index] = known
-        return known
+        """When that node would answer."""
+        return self._terms.estimate(self.numbers(index), self._score(index))
+
+    def tell(self, ranked: Sequence[int]) -> Candidates:
+        """These nodes as candidates by what is believed now; their estimates are made when looked at."""
+        terms, name = self._terms, self.view.nodes.name
+        known = [(name(index), self.numbers(index), self._score(index)) for index in ranked]
+
+        def told(at: int) -> Candidate:
+            node, numbers, score = known[at]
+            return Candidate(node, terms.estimate(numbers, score))
+
+        return Candidates(len(known), told)
 
     def may(self, index: int) -> bool:
         """Whether that node may be chosen."""
-        return index not in self.view.left_out and self.view.nodes.available(index)
+        return self.view.nodes.available(index) and index not in self.view.left_out
 
     # -- all nodes -----------------------------------------------------------------------------------
 
@@ -93,8 +96,10 @@ class Choice:
     @property
     def any_usable(self) -> bool:
         """Whether any node may be chosen; most often known from a first look."""
-        nodes = len(self.view.nodes)
-        return any(self.may(index) for index in range(min(nodes, _LOOKS))) or len(self.usable) > 0
+        for index in range(min(len(self.view.nodes), _LOOKS)):
+            if self.may(index):
+                return True
+        return len(self.usable) > 0
 
     @cached_property
     def usable(self) -> Indices:
@@ -114,6 +119,12 @@ class Choice:
         """Leading bytes of the prompt in a node's prefix cache, for the usable nodes that hold any."""
         owners = self.view.nodes.owners(self.request.blocks)
         return {index: held for index, held in owners.items() if self.may(index)}
+
+    def owners_of_most(self, count: int) -> list[int]:
+        """Up to `count` of the `owners`, those that hold most first; of equals the first in the view."""
+        owners = self.view.nodes.owners(self.request.blocks)
+        order = sorted(owners, key=lambda index: (-owners[index], index))
+        return list(islice(filter(self.may, order), count))
 
     def hit_share(self) -> Floats:
         """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""
@@ -185,7 +196,7 @@ class Choice:
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """`indices` by the whole estimate, least score first."""
-        return sorted(indices, key=lambda index: (self.score_ms(index), index))
+        return [index for _, index in sorted([(self._score(index)[0], index) for index in indices])]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isochrone.model import Estimate, FleetView, Floats, Numbers, PromptBlocks, Request
+from isochrone.model import Estimate, FleetView, Floats, Numbers, Request
 
 PRIOR_PREFILL_BASE_MS = 50.0
 PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -43,12 +43,11 @@ class EstimateWeights:
 DEFAULT_WEIGHTS = EstimateWeights()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
-    """What a score needs of the request and of the view, whatever the node.
+    """What a score needs of the request and of the view, whatever the node; made for each, and so not frozen.
 
     Attributes:
-        blocks: the prompt's.
         prompt_tokens: its length, estimated.
         later_tokens: expected tokens of the answer after the first.
         beta: weight of a later token.
@@ -56,7 +55,6 @@ class Terms:
         weights: the others.
     """
 
-    blocks: PromptBlocks
     prompt_tokens: float
     later_tokens: float
     beta: float
@@ -68,7 +66,6 @@ class Terms:
         """The terms of one request."""
         price = view.plan.prefill_price if view.plan is not None else 0.0
         return cls(
-            blocks=request.blocks,
             prompt_tokens=view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
             later_tokens=_output_tokens(view, request) - 1,
             beta=weights.beta_stream if request.stream else weights.beta_whole,
@@ -79,12 +76,11 @@ class Terms:
     def score(self, node: Numbers) -> tuple[float, float]:
         """(the estimate's score in milliseconds, prompt tokens believed cached): all that a choice needs."""
         (rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
-         cached_prefix, cached_base, cached_per_byte) = node  # fmt: skip
+         held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
         if base_ms <= 0 and ms_per_token <= 0:
             base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
-        cached_tokens = 0.0
-        if cached_prefix:  # the last token is always computed anew
-            cached_tokens = cached_base + cached_per_byte * self.blocks.prefix_bytes(cached_prefix)
+        cached_tokens = cached_base + cached_per_byte * held_bytes
+        if cached_tokens:  # the last token is always computed anew
             cached_tokens = max(0.0, min(cached_tokens, self.prompt_tokens - 1))
         prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
         decode_ms = self.later_tokens * (tpot_ms or PRIOR_TPOT_MS)

@@ -52,10 +52,9 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     front = choice.view.front[: parameters.front] if parameters.plan else ()
-    candidates = dict.fromkeys(index for index in front if choice.may(index))
-    if parameters.owners and choice.owners:
-        by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
-        candidates.update(dict.fromkeys(by_length[: parameters.owners]))
+    candidates = dict.fromkeys(filter(choice.may, front))
+    if parameters.owners:
+        candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners)))
     if not candidates or not parameters.plan or _crowded(choice, candidates, parameters):
         candidates.update(dict.fromkeys(_drawn(choice, luck, parameters)))
         if parameters.idle:
