@@ -93,7 +93,9 @@ def test_uncertainty_costs_by_kappa():
 def test_the_answer_is_as_long_as_learned_and_no_longer_than_allowed(limit, tokens):
     """The line learned: 25 tokens, and a fifth of the limit."""
     view = a_view(a_node(), output_tokens_base=25.0, output_tokens_per_limit=0.2)
-    got = estimate(view, replace(A_REQUEST, output_tokens_max=limit), view.nodes.numbers(0, A_REQUEST.blocks), WEIGHTS)
+    got = estimate(
+        view, replace(A_REQUEST, output_tokens_max=limit), view.nodes.numbers(0, A_REQUEST.blocks), WEIGHTS
+    )
     assert got.output_tokens == tokens
     assert got.decode_ms == 10 * (tokens - 1)
 

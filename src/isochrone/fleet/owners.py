@@ -43,7 +43,9 @@ class Owners:
         """
         found: dict[int, int] = {}
         hashes, last = blocks.hashes, None
-        for number, held_by in zip(range(len(hashes), 0, -1), map(self._of.get, reversed(hashes)), strict=True):
+        for number, held_by in zip(
+            range(len(hashes), 0, -1), map(self._of.get, reversed(hashes)), strict=True
+        ):
             if held_by is None or held_by == last:  # most blocks of a prompt have the owner of the next
                 continue
             last = held_by

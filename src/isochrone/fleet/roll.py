@@ -1,6 +1,6 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import exp
@@ -12,8 +12,8 @@ from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
-from isochrone.fleet.tables import LOAD_AT_S, RTT_MS, ModelTable, NodeTable
-from isochrone.fleet.wait import Waiting, wait_s, waits_s
+from isochrone.fleet.tables import LOAD_AT_S, RTT_MS, ModelTable, NodeTable, wait_of_row_s
+from isochrone.fleet.wait import Waiting, waits_s
 from isochrone.model import (
     Bools,
     Columns,
@@ -81,39 +81,44 @@ class FleetRoll(Roll):
         """All nodes at once."""
         return FleetColumns(self._beliefs)
 
-    def numbers(self, index: int, blocks: PromptBlocks) -> Numbers:
-        """What a score of this prompt needs of the node at `index`, straight from the columns."""
-        beliefs, now_s = self._beliefs, self._beliefs.now_s
-        listing, settings = beliefs.listing, beliefs.settings
-        row = listing.node.item(index)
-        of_node = beliefs.table.numbers(row)
-        (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-         bias_ms, bias_at_s, error_ms, *_) = listing.numbers(index)  # fmt: skip
-        if ready_in_s > 0.0 and listing.loading.item(index):
-            ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
-        lore = beliefs.node(row).speeds[beliefs.model].lore
-        held_bytes, cached_base, cached_per_byte = _NO_PREFIX
-        if lore is not None:
-            held_bytes = lore.prefix.memory.held_bytes(blocks)
-            cached_base, cached_per_byte = lore.prefix.tokens.fit()
-            if not lore.prefix.memory:
-                cached_base = 0.0
-            bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
-        slots, running = of_node[:2]
-        return Numbers(
-            of_node[RTT_MS],
-            wait_s(beliefs.table.waiting(of_node, now_s, settings.flow_memory_s)),
-            now_s - of_node[LOAD_AT_S],
-            ready_in_s,
-            base_ms,
-            ms_per_token,
-            tpot_ms + tpot_ms_slope * min(slots, running + 1.0),
-            bias_ms,
-            error_ms,
-            held_bytes,
-            cached_base,
-            cached_per_byte,
-        )
+    def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
+        """What a score of this prompt needs of each of these, straight from the columns."""
+        beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
+        listing, table, settings, model = beliefs.listing, beliefs.table, beliefs.settings, beliefs.model
+        for index in indices:
+            row = listing.node.item(index)
+            of_node, belief = table.numbers(row), beliefs.node(row)
+            (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
+             bias_ms, bias_at_s, error_ms) = listing.numbers(index)  # fmt: skip
+            if ready_in_s > 0.0 and listing.loading.item(index):
+                ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+            held_bytes, cached_base, cached_per_byte = _NO_PREFIX
+            lore = belief.speeds[model].lore
+            if lore is not None:
+                prefix = lore.prefix
+                held_bytes = prefix.memory.held_bytes(blocks)
+                cached_base, cached_per_byte = prefix.tokens.fit()
+                if not prefix.memory:
+                    cached_base = 0.0
+                bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
+            looked.append(
+                Numbers(
+                    belief.name,
+                    of_node[RTT_MS],
+                    wait_of_row_s(of_node, now_s, settings.flow_memory_s),
+                    now_s - of_node[LOAD_AT_S],
+                    ready_in_s,
+                    base_ms,
+                    ms_per_token,
+                    tpot_ms + tpot_ms_slope * min(of_node[0], of_node[1] + 1.0),  # slots, and running
+                    bias_ms,
+                    error_ms,
+                    held_bytes,
+                    cached_base,
+                    cached_per_byte,
+                )
+            )
+        return looked
 
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
@@ -127,7 +132,9 @@ class FleetRoll(Roll):
     def available(self, index: int) -> bool:
         """Whether the node at `index` may be chosen."""
         beliefs, table, now_s = self._beliefs, self._beliefs.table, self._beliefs.now_s
-        row = beliefs.listing.node.item(index)  # `item` gives numbers of Python, which compare five times faster
+        row = beliefs.listing.node.item(
+            index
+        )  # `item` gives numbers of Python, which compare five times faster
         return (
             (not beliefs.bus_up or now_s - table.heard_at_s.item(row) <= beliefs.settings.silent_s)
             and now_s >= table.ejected_until_s.item(row)
@@ -137,9 +144,8 @@ class FleetRoll(Roll):
 
     def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
         """Leading bytes of the prompt by index, for the nodes that hold most of it."""
-        found = self._beliefs.owners.find(blocks) if blocks.hashes else {}
-        rows = ((self._beliefs.listing.row_of(node), held_bytes) for node, held_bytes in found.items())
-        return {row: held_bytes for row, held_bytes in rows if row is not None}
+        found, row_of = self._beliefs.owners.find(blocks), self._beliefs.listing.row_of
+        return {row: held for node, held in found.items() if (row := row_of(node)) is not None}
 
 
 class FleetColumns:

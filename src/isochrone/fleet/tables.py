@@ -12,12 +12,13 @@ from typing import ClassVar
 import numpy as np
 
 from isochrone.fleet.events import LoadsReceived
+from isochrone.fleet.wait import wait_s
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
 
 Row = tuple[float, ...]
-"""The floats of one row, in the order of `fills`."""
+"""Floats of one row, in the order of `fills`."""
 
 LOAD_AT_S, RTT_MS = 13, 20
 """Where in the numbers of a node's row these are."""
@@ -28,17 +29,19 @@ _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "
 class Table:
     """Columns that grow together. A subclass names them, each with the value of a row never written.
 
-    Rows from `rows` on are always as never written.
+    Rows from `rows` on are always as never written. The first `told` columns of floats are those that a
+    decision reads of a row.
     """
 
     fills: ClassVar[dict[str, tuple[str, float]]]
+    told: ClassVar[int]
 
     def __init__(self) -> None:
         self.rows, self._room = 0, _ROWS_MIN
         self._floats = [name for name, (dtype, _) in self.fills.items() if dtype == "f8"]
         self._others = [name for name, (dtype, _) in self.fills.items() if dtype != "f8"]
         self._block = np.empty((0, len(self._floats)))
-        self._row = Struct(f"{len(self._floats)}d")
+        self._row, self._row_bytes = Struct(f"{self.told}d"), 8 * len(self._floats)
         for name in self._others:
             setattr(self, name, np.empty(0, self.fills[name][0]))
         self._make_room(_ROWS_MIN)
@@ -55,7 +58,7 @@ class Table:
         """Lengthen all columns. Those of floats lie row by row in one block, so that a row is fetched at once."""
         fills = np.array([self.fills[name][1] for name in self._floats])
         self._block = np.concatenate((self._block, np.tile(fills, (more, 1))))
-        self._bytes = memoryview(self._block).cast("B")
+        self._bytes = self._block.data.cast("B")
         for name, column in zip(self._floats, self._block.T, strict=True):
             setattr(self, name, column)
         for name in self._others:
@@ -63,8 +66,8 @@ class Table:
             setattr(self, name, np.concatenate((getattr(self, name), np.full(more, fill, dtype))))
 
     def numbers(self, row: int) -> Row:
-        """All columns of floats of one row, in the order of `fills`."""
-        return self._row.unpack_from(self._bytes, row * self._row.size)
+        """The first `told` columns of floats of one row, in the order of `fills`."""
+        return self._row.unpack_from(self._bytes, row * self._row_bytes)
 
     def reset(self, row: int) -> None:
         """Make the row as if never written."""
@@ -89,6 +92,7 @@ class NodeTable(Table):
     and `prefill_share` tell what a typical request takes there.
     """
 
+    told = 21
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "known": ("?", 0),
         "leaving": ("?", 0),
@@ -180,19 +184,24 @@ class NodeTable(Table):
         self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
         self.others_at_s[rows] = now_s
 
-    def waiting(self, numbers: Row, now_s: float, flow_memory_s: float) -> tuple[float, ...]:
-        """The work before one node, as `Waiting` has it, from the numbers of its row."""
-        load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[13:20]
-        age_s = now_s - load_at_s
-        if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
-            own_flow *= exp((own_flow_at_s - now_s) / flow_memory_s)
-            others_flow = max(0.0, inflow - own_flow)
-            others_s = others_flow * age_s
-        elif others_at_s >= load_at_s:
-            others_s += others_flow * (now_s - others_at_s)
-        else:
-            others_s = others_flow * age_s
-        return (*numbers[:13], age_s, others_flow, others_s)
+
+def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
+    """Seconds until the prompt of a request that arrives now would begin, from the numbers of a node's row."""
+    (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
+     idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
+     inflow, own_flow, own_flow_at_s, _) = row  # fmt: skip
+    age_s = now_s - load_at_s
+    if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
+        others_flow = max(0.0, inflow - own_flow * exp((own_flow_at_s - now_s) / flow_memory_s))
+        others_s = others_flow * age_s
+    elif others_at_s >= load_at_s:
+        others_s += others_flow * (now_s - others_at_s)
+    else:
+        others_s = others_flow * age_s
+    return wait_s(
+        (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
+         idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s)
+    )  # fmt: skip
 
 
 class ModelTable(Table):
@@ -205,6 +214,7 @@ class ModelTable(Table):
         others_flow: what the last plan expects everybody else to send for this model.
     """
 
+    told = 9
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),

@@ -1,6 +1,6 @@
 """What a gateway believes of the fleet at the instant of one decision: the input of routing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -119,6 +119,7 @@ class Numbers(NamedTuple):
     `cached_tokens_base` is 0.
     """
 
+    node: str
     rtt_ms: float
     wait_s: float
     age_s: float
@@ -159,9 +160,16 @@ class Roll:
 
     def numbers(self, index: int, blocks: PromptBlocks) -> Numbers:
         """What a score of this prompt needs of the node at `index`, without the rest."""
-        node = self._nodes[index]
+        return self.look((index,), blocks)[0]
+
+    def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
+        """The numbers of several nodes, in the order of `indices`: looked at together they cost less."""
+        return [self._numbers(self._nodes[index], blocks) for index in indices]
+
+    def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
         return Numbers(
+            node.node,
             node.rtt_ms,
             node.wait_s,
             node.age_s,

@@ -1,13 +1,24 @@
 """What a policy is given, and what shape it has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from isochrone.model import Candidate, Candidates, Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
+from isochrone.model import (
+    Candidate,
+    Candidates,
+    Columns,
+    Estimate,
+    FleetView,
+    Floats,
+    Indices,
+    NodeView,
+    Numbers,
+    Request,
+)
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
 
@@ -37,8 +48,7 @@ class Choice:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
         self._terms = Terms.of(view, request, weights)
-        self._numbers: dict[int, Numbers] = {}
-        self._scores: dict[int, tuple[float, float]] = {}
+        self._looked: dict[int, tuple[Numbers, tuple[float, float]]] = {}
         self._nodes: dict[int, NodeView] = {}
 
     # -- one node ------------------------------------------------------------------------------------
@@ -52,35 +62,38 @@ class Choice:
 
     def numbers(self, index: int) -> Numbers:
         """What a score needs of one node."""
-        known = self._numbers.get(index)
-        if known is None:
-            known = self._numbers[index] = self.view.nodes.numbers(index, self.request.blocks)
-        return known
+        return self._look(index)[0]
 
     def score_ms(self, index: int) -> float:
         """The score of that node's estimate, without the estimate."""
-        return self._score(index)[0]
+        return self._look(index)[1][0]
 
-    def _score(self, index: int) -> tuple[float, float]:
-        known = self._scores.get(index)
-        if known is None:
-            known = self._scores[index] = self._terms.score(self.numbers(index))
-        return known
+    def look(self, indices: Iterable[int]) -> None:
+        """Work out the scores of these nodes together, which costs less than one by one."""
+        known, score = self._looked, self._terms.score
+        unknown = [index for index in indices if index not in known]
+        for index, numbers in zip(unknown, self.view.nodes.look(unknown, self.request.blocks), strict=True):
+            known[index] = (numbers, score(numbers))
+
+    def _look(self, index: int) -> tuple[Numbers, tuple[float, float]]:
+        if index not in self._looked:
+            self.look((index,))
+        return self._looked[index]
 
     def estimate(self, index: int) -> Estimate:
         """When that node would answer."""
-        return self._terms.estimate(self.numbers(index), self._score(index))
+        return self._terms.estimate(*self._look(index))
 
     def tell(self, ranked: Sequence[int]) -> Candidates:
         """These nodes as candidates by what is believed now; their estimates are made when looked at."""
-        terms, name = self._terms, self.view.nodes.name
-        known = [(name(index), self.numbers(index), self._score(index)) for index in ranked]
+        self.look(ranked)
+        estimate, looked = self._terms.estimate, [self._looked[index] for index in ranked]
 
         def told(at: int) -> Candidate:
-            node, numbers, score = known[at]
-            return Candidate(node, terms.estimate(numbers, score))
+            numbers, score = looked[at]
+            return Candidate(numbers.node, estimate(numbers, score))
 
-        return Candidates(len(known), told)
+        return Candidates(len(looked), told)
 
     def may(self, index: int) -> bool:
         """Whether that node may be chosen."""
@@ -196,7 +209,9 @@ class Choice:
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """`indices` by the whole estimate, least score first."""
-        return [index for _, index in sorted([(self._score(index)[0], index) for index in indices])]
+        self.look(indices)
+        looked = self._looked
+        return [index for _, index in sorted([(looked[index][1][0], index) for index in indices])]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

@@ -75,7 +75,7 @@ class Terms:
 
     def score(self, node: Numbers) -> tuple[float, float]:
         """(the estimate's score in milliseconds, prompt tokens believed cached): all that a choice needs."""
-        (rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
+        (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
          held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
         if base_ms <= 0 and ms_per_token <= 0:
             base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
