@@ -42,10 +42,8 @@ class Owners:
         counts as holding all blocks before one that it holds: an end is always forgotten first.
         """
         found: dict[int, int] = {}
-        hashes, last = blocks.hashes, None
-        for number, held_by in zip(
-            range(len(hashes), 0, -1), map(self._of.get, reversed(hashes)), strict=True
-        ):
+        last, numbers = None, range(len(blocks.hashes), 0, -1)
+        for number, held_by in zip(numbers, map(self._of.get, reversed(blocks.hashes)), strict=True):
             if held_by is None or held_by == last:  # most blocks of a prompt have the owner of the next
                 continue
             last = held_by

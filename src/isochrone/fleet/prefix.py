@@ -49,7 +49,7 @@ class PrefixMemory(OrderedDict[int, None]):
             return blocks.prefix_bytes(self)
         if hashes[-1] in self:
             return len(hashes) * blocks.block_bytes
-        return bisect_left(hashes, True, key=lambda block: block not in self) * blocks.block_bytes
+        return bisect_left(hashes, 1, key=lambda block: block not in self) * blocks.block_bytes
 
     def remember(self, blocks: Sequence[int]) -> None:
         """Note that the node has computed this chain of blocks just now; its end is forgotten first."""

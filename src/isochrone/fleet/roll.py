@@ -82,42 +82,40 @@ class FleetRoll(Roll):
         return FleetColumns(self._beliefs)
 
     def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
-        """What a score of this prompt needs of each of these, straight from the columns."""
+        """What a score of this prompt needs of each of these, straight from the columns.
+
+        Most of the time of a decision goes by here: what can be is looked up before the loop.
+        """
         beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
-        listing, table, settings, model = beliefs.listing, beliefs.table, beliefs.settings, beliefs.model
+        listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
+        flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
+        row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
         for index in indices:
-            row = listing.node.item(index)
-            of_node, belief = table.numbers(row), beliefs.node(row)
+            row = row_of(index)
+            belief, numbers = node(row), of_node(row)
             (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             bias_ms, bias_at_s, error_ms) = listing.numbers(index)  # fmt: skip
+             bias_ms, bias_at_s, error_ms) = of_model(index)  # fmt: skip
             if ready_in_s > 0.0 and listing.loading.item(index):
                 ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+            if tpot_ms_slope:
+                slots, running = numbers[:2]
+                tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
             held_bytes, cached_base, cached_per_byte = _NO_PREFIX
             lore = belief.speeds[model].lore
             if lore is not None:
-                prefix = lore.prefix
-                held_bytes = prefix.memory.held_bytes(blocks)
-                cached_base, cached_per_byte = prefix.tokens.fit()
-                if not prefix.memory:
+                memory = lore.prefix.memory
+                cached_base, cached_per_byte = lore.prefix.tokens.fit()
+                if memory:
+                    held_bytes = memory.held_bytes(blocks)
+                else:
                     cached_base = 0.0
-                bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
+                if bias_ms:
+                    bias_ms *= exp((bias_at_s - now_s) / bias_memory_s)
+            wait_s, age_s = wait_of_row_s(numbers, now_s, flow_memory_s), now_s - numbers[LOAD_AT_S]
             looked.append(
-                Numbers(
-                    belief.name,
-                    of_node[RTT_MS],
-                    wait_of_row_s(of_node, now_s, settings.flow_memory_s),
-                    now_s - of_node[LOAD_AT_S],
-                    ready_in_s,
-                    base_ms,
-                    ms_per_token,
-                    tpot_ms + tpot_ms_slope * min(of_node[0], of_node[1] + 1.0),  # slots, and running
-                    bias_ms,
-                    error_ms,
-                    held_bytes,
-                    cached_base,
-                    cached_per_byte,
-                )
-            )
+                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms,
+                        bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
+            )  # fmt: skip
         return looked
 
     def name(self, index: int) -> str:
@@ -132,9 +130,7 @@ class FleetRoll(Roll):
     def available(self, index: int) -> bool:
         """Whether the node at `index` may be chosen."""
         beliefs, table, now_s = self._beliefs, self._beliefs.table, self._beliefs.now_s
-        row = beliefs.listing.node.item(
-            index
-        )  # `item` gives numbers of Python, which compare five times faster
+        row = beliefs.listing.node.item(index)  # `item` gives Python's numbers, which compare faster
         return (
             (not beliefs.bus_up or now_s - table.heard_at_s.item(row) <= beliefs.settings.silent_s)
             and now_s >= table.ejected_until_s.item(row)
@@ -149,7 +145,7 @@ class FleetRoll(Roll):
 
 
 class FleetColumns:
-    """See `Columns`. Each is worked out when asked for."""
+    """See `Columns`. Each is copied together when asked for: in the tables the rows lie together."""
 
     def __init__(self, beliefs: Beliefs) -> None:
         self._beliefs, listing = beliefs, beliefs.listing
@@ -157,10 +153,10 @@ class FleetColumns:
         self._now_s = beliefs.now_s
 
     def _of_node(self, column: Floats) -> Floats:
-        return column[self._nodes]
+        return np.ascontiguousarray(column[self._nodes])
 
     def _of_model(self, column: Floats) -> Floats:
-        return column[: self._beliefs.listing.rows]
+        return np.ascontiguousarray(column[: self._beliefs.listing.rows])
 
     @cached_property
     def available(self) -> Bools:

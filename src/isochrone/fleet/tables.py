@@ -55,7 +55,7 @@ class Table:
         return row
 
     def _make_room(self, more: int) -> None:
-        """Lengthen all columns. Those of floats lie row by row in one block, so that a row is fetched at once."""
+        """Lengthen all columns. Those of floats lie row by row in one block: a row is fetched at once."""
         fills = np.array([self.fills[name][1] for name in self._floats])
         self._block = np.concatenate((self._block, np.tile(fills, (more, 1))))
         self._bytes = self._block.data.cast("B")
@@ -186,7 +186,7 @@ class NodeTable(Table):
 
 
 def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
-    """Seconds until the prompt of a request that arrives now would begin, from the numbers of a node's row."""
+    """Seconds until the prompt of a request that arrives now would begin, by the numbers of a node's row."""
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
      idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
      inflow, own_flow, own_flow_at_s, _) = row  # fmt: skip

@@ -1,6 +1,6 @@
 """What a policy is given, and what shape it has."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -29,6 +29,9 @@ _DRAWS_MAX = 16
 _LOOKS = 4
 _IDLE_LOOKS = 4
 
+Looked = tuple[float, int, float, Numbers]
+"""A node that was looked at: score in milliseconds, index, cached tokens, and what they come from."""
+
 
 class Choice:
     """One choice to make: the fleet as believed now, and the request to be placed.
@@ -48,7 +51,7 @@ class Choice:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
         self._terms = Terms.of(view, request, weights)
-        self._looked: dict[int, tuple[Numbers, tuple[float, float]]] = {}
+        self._looked: dict[int, Looked] = {}
         self._nodes: dict[int, NodeView] = {}
 
     # -- one node ------------------------------------------------------------------------------------
@@ -62,36 +65,38 @@ class Choice:
 
     def numbers(self, index: int) -> Numbers:
         """What a score needs of one node."""
-        return self._look(index)[0]
+        return self._look(index)[3]
 
     def score_ms(self, index: int) -> float:
         """The score of that node's estimate, without the estimate."""
-        return self._look(index)[1][0]
+        return self._look(index)[0]
 
-    def look(self, indices: Iterable[int]) -> None:
-        """Work out the scores of these nodes together, which costs less than one by one."""
-        known, score = self._looked, self._terms.score
-        unknown = [index for index in indices if index not in known]
-        for index, numbers in zip(unknown, self.view.nodes.look(unknown, self.request.blocks), strict=True):
-            known[index] = (numbers, score(numbers))
+    def look(self, indices: Collection[int]) -> list[Looked]:
+        """Score these nodes, each at most once; together that costs less than one by one."""
+        looked, score = self._looked, self._terms.score
+        unknown = [index for index in indices if index not in looked]
+        if unknown:
+            nodes = self.view.nodes.look(unknown, self.request.blocks)
+            for index, numbers in zip(unknown, nodes, strict=True):
+                score_ms, cached_tokens = score(numbers)
+                looked[index] = (score_ms, index, cached_tokens, numbers)
+        return [looked[index] for index in indices]
 
-    def _look(self, index: int) -> tuple[Numbers, tuple[float, float]]:
-        if index not in self._looked:
-            self.look((index,))
-        return self._looked[index]
+    def _look(self, index: int) -> Looked:
+        return self._looked.get(index) or self.look((index,))[0]
 
     def estimate(self, index: int) -> Estimate:
         """When that node would answer."""
-        return self._terms.estimate(*self._look(index))
+        score_ms, _, cached_tokens, numbers = self._look(index)
+        return self._terms.estimate(numbers, (score_ms, cached_tokens))
 
     def tell(self, ranked: Sequence[int]) -> Candidates:
         """These nodes as candidates by what is believed now; their estimates are made when looked at."""
-        self.look(ranked)
-        estimate, looked = self._terms.estimate, [self._looked[index] for index in ranked]
+        estimate, looked = self._terms.estimate, self.look(ranked)
 
         def told(at: int) -> Candidate:
-            numbers, score = looked[at]
-            return Candidate(numbers.node, estimate(numbers, score))
+            score_ms, _, cached_tokens, numbers = looked[at]
+            return Candidate(numbers.node, estimate(numbers, (score_ms, cached_tokens)))
 
         return Candidates(len(looked), told)
 
@@ -209,9 +214,7 @@ class Choice:
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """`indices` by the whole estimate, least score first."""
-        self.look(indices)
-        looked = self._looked
-        return [index for _, index in sorted([(looked[index][1][0], index) for index in indices])]
+        return [index for _, index, _, _ in sorted(self.look(indices))]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

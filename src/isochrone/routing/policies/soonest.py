@@ -67,8 +67,7 @@ def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) 
     plan = choice.view.plan
     if plan is None or plan.homes is None:
         return not choice.view.front
-    choice.look(candidates)
-    return min(map(choice.score_ms, candidates)) > parameters.spill * 1e3 * plan.level_s
+    return min(choice.look(candidates))[0] > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
