@@ -113,8 +113,8 @@ class FleetRoll(Roll):
                     bias_ms *= exp((bias_at_s - now_s) / bias_memory_s)
             wait_s, age_s = wait_of_row_s(numbers, now_s, flow_memory_s), now_s - numbers[LOAD_AT_S]
             looked.append(
-                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms,
-                        bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
+                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
+                        tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
             )  # fmt: skip
         return looked
 

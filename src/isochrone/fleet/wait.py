@@ -78,7 +78,7 @@ def wait_s(node: tuple[float, ...]) -> float:
     fluid_s = left_s + others_s / slots
     # Comparisons in place of max() and min() spare a third of this function, which runs for each candidate.
     wait_s = prefill_s + own_prefill_s + prompt_idle_s + others_s * prefill_share - age_s
-    if wait_s <= 0.0:
+    if wait_s <= 0.0:  # noqa: PLR1730
         wait_s = 0.0
     if service_s <= 0.0:
         return max(wait_s, fluid_s) if own_unseen >= free else wait_s
@@ -87,11 +87,11 @@ def wait_s(node: tuple[float, ...]) -> float:
     if others_flow > 0.0 and left_s < 0.0:
         reached = 1.0 - exp(left_s / service_s)
         rho = others_flow / slots
-        if rho > _RHO_MAX:
+        if rho > _RHO_MAX:  # noqa: PLR1730
             rho = _RHO_MAX
         many = rho ** (sqrt(2.0 * (slots + 1.0)) - 1.0)
         chance_s = service_s / slots * many * reached / (1.0 - rho * reached)
-        if chance_s > wait_s:
+        if chance_s > wait_s:  # noqa: PLR1730
             wait_s = chance_s
     return fluid_s if fluid_s > wait_s else wait_s
 

@@ -10,7 +10,7 @@ weights (many gateways that all took the best would herd) and nodes that told us
 became idle. The least estimate of them wins.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from isochrone.model import Floats
@@ -62,7 +62,7 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     return choice.soonest(list(candidates))[: choice.wanted]
 
 
-def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
+def _crowded(choice: Choice, candidates: Collection[int], parameters: Parameters) -> bool:
     """Whether our own nodes are worse than what the whole fleet would give us."""
     plan = choice.view.plan
     if plan is None or plan.homes is None:
