@@ -1,7 +1,7 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
 from typing import overload
@@ -65,6 +65,17 @@ class FleetRoll(Roll):
 
     def __len__(self) -> int:
         return self._beliefs.listing.rows
+
+    @property
+    def roster(self) -> int:
+        """While it stays the same, every index means the same node."""
+        return self._beliefs.listing.roster
+
+    def snapshot(self) -> "FleetRoll":
+        """The same with columns that stay as they are now; single nodes are still those of the moment."""
+        beliefs = self._beliefs
+        table, listing = beliefs.table.snapshot(), beliefs.listing.snapshot()
+        return FleetRoll(replace(beliefs, table=table, listing=listing))
 
     def __getitem__(self, index: int) -> NodeView:
         beliefs = self._beliefs

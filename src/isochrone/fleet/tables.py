@@ -7,7 +7,7 @@ while it is known; a model has a `ModelTable` with one row for each node that li
 from collections.abc import Iterator
 from math import exp
 from struct import Struct
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -57,13 +57,24 @@ class Table:
     def _make_room(self, more: int) -> None:
         """Lengthen all columns. Those of floats lie row by row in one block: a row is fetched at once."""
         fills = np.array([self.fills[name][1] for name in self._floats])
-        self._block = np.concatenate((self._block, np.tile(fills, (more, 1))))
-        self._bytes = self._block.data.cast("B")
-        for name, column in zip(self._floats, self._block.T, strict=True):
-            setattr(self, name, column)
+        self._lay(np.concatenate((self._block, np.tile(fills, (more, 1)))))
         for name in self._others:
             dtype, fill = self.fills[name]
             setattr(self, name, np.concatenate((getattr(self, name), np.full(more, fill, dtype))))
+
+    def _lay(self, block: Floats) -> None:
+        self._block, self._bytes = block, block.data.cast("B")
+        for name, column in zip(self._floats, block.T, strict=True):
+            setattr(self, name, column)
+
+    def snapshot(self) -> Self:
+        """The columns as they are now, for whoever reads them while these change."""
+        twin = type(self)()
+        twin.rows = twin._room = self.rows
+        twin._lay(self._block[: max(1, self.rows)].copy())
+        for name in self._others:
+            setattr(twin, name, getattr(self, name)[: self.rows].copy())
+        return twin
 
     def numbers(self, row: int) -> Row:
         """The first `told` columns of floats of one row, in the order of `fills`."""
@@ -212,6 +223,7 @@ class ModelTable(Table):
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
         others_flow: what the last plan expects everybody else to send for this model.
+        roster: counts up whenever a node comes or goes: while it stays, so does every row's node.
     """
 
     told = 9
@@ -256,6 +268,7 @@ class ModelTable(Table):
         super().__init__()
         self._row_of: dict[int, int] = {}
         self._in_step = True
+        self.roster = 0
 
     def list_node(self, node: int) -> int:
         """The row of the node, a fresh one when it did not list the model before."""
@@ -263,8 +276,15 @@ class ModelTable(Table):
         if row is None:
             row = self._row_of[node] = self.add_row()
             self.node[row] = node
+            self.roster += 1
             self._in_step = self._in_step and row == node
         return row
+
+    def snapshot(self) -> Self:
+        """The columns as they are now; whose row is whose is not asked of it."""
+        twin = super().snapshot()
+        twin._in_step, twin.roster = self._in_step, self.roster
+        return twin
 
     @property
     def where(self) -> Indices | slice:
@@ -277,6 +297,7 @@ class ModelTable(Table):
         if row is None:
             return
         self.rows -= 1
+        self.roster += 1
         self._in_step = self._in_step and row == self.rows
         if row != self.rows:
             self.copy_row(self.rows, row)

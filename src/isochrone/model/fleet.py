@@ -143,6 +143,15 @@ class Roll:
     def __init__(self, model: str, nodes: Sequence[NodeView]) -> None:
         self._model, self._nodes = model, nodes
 
+    @property
+    def roster(self) -> int:
+        """While it stays the same, every index means the same node."""
+        return 0
+
+    def snapshot(self) -> "Roll":
+        """The same with columns that stay as they are now."""
+        return self
+
     def __len__(self) -> int:
         return len(self._nodes)
 
@@ -266,6 +275,10 @@ class FleetView:
     def of(cls, model: str, nodes: Sequence[NodeView], now_s: float = 0.0) -> "FleetView":
         """A view of these nodes, all else as by default."""
         return cls(now_s=now_s, model=model, nodes=Roll(model, nodes))
+
+    def snapshot(self) -> "FleetView":
+        """What a plan is made from, by value: to be read in another thread while events are folded in."""
+        return replace(self, nodes=self.nodes.snapshot(), places=self.places.snapshot(), idle=())
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same view with these nodes left out of the choice."""
