@@ -2,7 +2,7 @@
 
 A plan for ten thousand nodes takes milliseconds, one for a hundred thousand tenths of a second, and on the
 event loop every answer under way would stand still for as long. In the thread it is made from a copy of the
-columns, and the loop stands still for the copying and for folding the plan in. Until it is there the last plan
+columns; the loop stands still for the copying and for folding the plan in. Until it is there the last plan
 stays in force; where there is none, all nodes are compared.
 """
 
