@@ -5,6 +5,7 @@ while it is known; a model has a `ModelTable` with one row for each node that li
 """
 
 from collections.abc import Iterator
+from copy import copy
 from math import exp
 from struct import Struct
 from typing import ClassVar, Self
@@ -68,9 +69,8 @@ class Table:
             setattr(self, name, column)
 
     def snapshot(self) -> Self:
-        """The columns as they are now, for whoever reads them while these change."""
-        twin = type(self)()
-        twin.rows = twin._room = self.rows
+        """The columns as they are now, for whoever reads them, and nothing else, while these change."""
+        twin = copy(self)
         twin._lay(self._block[: max(1, self.rows)].copy())
         for name in self._others:
             setattr(twin, name, getattr(self, name)[: self.rows].copy())
@@ -279,12 +279,6 @@ class ModelTable(Table):
             self.roster += 1
             self._in_step = self._in_step and row == node
         return row
-
-    def snapshot(self) -> Self:
-        """The columns as they are now; whose row is whose is not asked of it."""
-        twin = super().snapshot()
-        twin._in_step, twin.roster = self._in_step, self.roster
-        return twin
 
     @property
     def where(self) -> Indices | slice:

@@ -183,9 +183,9 @@ class _Course:
             why = reasons or "the gateway has not heard of a node that has it, and may soon"
             return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
         left_ms = (self._request.deadline_s - decision.at_s) * 1e3
+        if any(candidate.estimate.ttft_ms <= left_ms for candidate in decision.candidates):
+            return None  # most often known from the first: the others' estimates are not even made
         soonest_ms = min(candidate.estimate.ttft_ms for candidate in decision.candidates)
-        if soonest_ms <= left_ms:
-            return None
         return Refusal(
             503,
             f"No node can begin to answer within {left_ms:.0f} ms; the soonest would take about "

@@ -1,11 +1,13 @@
 """A decision with what became of it, as one JSON event: the bus, the audit and `explain` all read this."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import msgspec
 
 from isochrone.model import Candidate, Decision, Estimate, Outcome
+
+_TERMS = tuple(field.name for field in fields(Estimate))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,5 +56,6 @@ def _candidate_fields(candidate: Candidate) -> dict[str, Any]:
 
 
 def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
-    rounded = {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(estimate).items()}
+    terms = ((name, getattr(estimate, name)) for name in _TERMS)  # `asdict` takes five times as long
+    rounded = {name: round(value, 3) if isinstance(value, float) else value for name, value in terms}
     return {**rounded, "ttft_ms": round(estimate.ttft_ms, 3), "total_ms": round(estimate.total_ms, 3)}

@@ -170,7 +170,7 @@ class SimGateway:
         decision = self._decide(self._view(flight, now_s), flight, now_s)
         candidate = decision.chosen
         left_ms = (flight.deadline_s - now_s) * 1e3
-        if candidate is None or min(c.estimate.ttft_ms for c in decision.candidates) > left_ms:
+        if candidate is None or all(c.estimate.ttft_ms > left_ms for c in decision.candidates):
             flight.decision = None if candidate is None else decision
             return self._end(flight, "refused", now_s)
         return self._try(flight, decision, candidate, now_s)
