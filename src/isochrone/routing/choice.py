@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
+from isochrone.model import (
+    Columns,
+    Estimate,
+    FleetView,
+    Floats,
+    Indices,
+    NodeView,
+    Numbers,
+    Origin,
+    Request,
+    SloRoom,
+)
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
 
@@ -29,6 +40,8 @@ class Choice:
         view: the fleet as believed now.
         request: what is to be placed.
         wanted: how many nodes of the ranking somebody will look at: the choice and its runners-up.
+        origin: where the policy found the first of its ranking, if it tells.
+        heeds_slo: the policy looks for a node that keeps the request's SLO.
     """
 
     def __init__(
@@ -36,6 +49,8 @@ class Choice:
     ) -> None:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
+        self.origin: Origin | None = None
+        self.heeds_slo = False
         self._estimates: dict[int, Estimate] = {}
         self._numbers: dict[int, Numbers] = {}
         self._scores: dict[int, tuple[float, float]] = {}
@@ -78,6 +93,10 @@ class Choice:
             known = self._terms.estimate(self.numbers(index), self._score(index))
             self._estimates[index] = known
         return known
+
+    def slo_room(self, index: int) -> SloRoom:
+        """How that node stands to the request's SLO."""
+        return self._terms.slo_room(self.estimate(index), heeded=self.heeds_slo)
 
     def may(self, index: int) -> bool:
         """Whether that node may be chosen."""

@@ -49,6 +49,8 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         ),
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
+        slo=choice.slo_room(ranked[0]) if ranked and request.objective.has_slo else None,
+        origin=choice.origin,
     )
 
 
