@@ -208,3 +208,15 @@ def test_a_fill_or_a_count_that_cannot_be_is_refused():
     for text in ("soonest:fill=1.5", "soonest:spares=-1", "soonest:slo=2"):
         with pytest.raises(KeyError, match="soonest"):
             find_policy(text)
+
+
+def test_a_node_without_memory_to_spare_is_wanted_by_others():
+    full, far = a_node("full", rtt_ms=1.0, kv_used=0.9), a_node("far", rtt_ms=150.0)
+    assert decided(a_view(full, far), wanting(ttft_ms=1000.0)).chosen.node == "far"
+
+
+def test_what_is_taken_from_nobody_is_taken_as_soon_as_can_be():
+    near, far = a_node("near", rtt_ms=10.0), a_node("far", rtt_ms=90.0)
+    assert decided(a_view(far, near), wanting(ttft_ms=1000.0)).chosen.node == "near"
+    hurried = decided(a_view(a_node("near", inflow=0.2), far), wanting(ttft_ms=1000.0), "soonest:own=9")
+    assert hurried.chosen.node == "near"

@@ -1,7 +1,7 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
 Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix; for a request
-with an SLO, inflow of work. Source:
+with an SLO, inflow of work and use of memory. Source:
 `isochrone.routing.estimate`, `isochrone.routing.planning` and `isochrone.routing.homes`; shortest expected
 delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
@@ -26,7 +26,7 @@ from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
 
 _DRAWS_PER_NODE = 3
-_RHO_MAX = 0.9
+_RHO_MAX = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Parameters:
         slo: a request with an SLO takes what it needs to keep it; without it such a request wants the soonest
             too.
         fill: of an SLO's limits, the share that a request with time to spare may use up.
+        own: what a millisecond of its own is worth to such a request, against one of others.
         spares: nodes of our own, drawn by lot, that such a request looks at too.
     """
 
@@ -55,6 +56,7 @@ class Parameters:
     plan: bool = True
     slo: bool = True
     fill: float = 0.5
+    own: float = 0.1
     spares: int = 8
 
     def __post_init__(self) -> None:
@@ -63,6 +65,7 @@ class Parameters:
         within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
         within("fill", self.fill, 0, 1)
+        within("own", self.own, 0, 100)
         within("spares", self.spares, 0, 64)
 
 
@@ -113,24 +116,26 @@ def _least_wanted_first(choice: Choice, indices: Sequence[int], parameters: Para
         index for index in order if rooms[index].leaves(spare) and choice.numbers(index).ready_in_s <= 0.0
     ]
     if easy:
-        best = min(easy, key=_taken_ms(choice, easy).__getitem__)
+        best = min(easy, key=_cost_ms(choice, easy, parameters.own).__getitem__)
         order.remove(best)
         order.insert(0, best)
     return order
 
 
-def _taken_ms(choice: Choice, indices: Sequence[int]) -> dict[int, float]:
-    """By how much all who come to each of these nodes later are delayed by this prompt, together.
+def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, float]:
+    """By how much all who come to each node later are delayed by this prompt, and `own` times its own score.
 
     In a line that is busy for a share rho of the time a second more delays rho / (1 - rho) others by it
-    (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period). Nothing where nobody else goes.
+    (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period). Nothing where nobody else goes. A
+    node is as busy as its slots or its memory, whichever is shorter.
     """
-    few = np.array(indices, np.intp)
-    slots = np.maximum(1.0, choice.columns.slots[few])
-    rho = np.minimum(choice.columns.inflow[few] / slots, _RHO_MAX)
-    prefill_ms = np.array([choice.estimate(index).prefill_ms for index in indices])
-    taken_ms = rho / (1.0 - rho) * prefill_ms
-    return dict(zip(indices, taken_ms.tolist(), strict=True))
+    few, columns = np.array(indices, np.intp), choice.columns
+    rho = np.maximum(columns.inflow[few] / np.maximum(1.0, columns.slots[few]), columns.kv_used[few])
+    rho = np.minimum(rho, _RHO_MAX)
+    estimates = [choice.estimate(index) for index in indices]
+    taken_ms = rho / (1.0 - rho) * np.array([estimate.prefill_ms for estimate in estimates])
+    costs_ms = taken_ms + own * np.array([estimate.score_ms for estimate in estimates])
+    return dict(zip(indices, costs_ms.tolist(), strict=True))
 
 
 def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
