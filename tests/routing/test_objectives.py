@@ -90,9 +90,9 @@ def test_who_has_none_takes_the_soonest():
 
 
 def test_nobody_has_a_model_loaded_who_has_time_to_spare():
-    warm = a_node("warm", inflow=0.9)
+    warm, other = a_node("warm", inflow=0.9), a_node("other", inflow=0.95)
     cold = a_node("cold", replace(A_MODEL, ready_in_s=1.0))
-    assert decided(a_view(warm, cold), wanting(ttft_ms=1e6)).chosen.node == "warm"
+    assert decided(a_view(warm, other, cold), wanting(ttft_ms=1e6)).chosen.node == "warm"
 
 
 def test_a_held_prefix_is_taken_from_nobody():
@@ -220,3 +220,10 @@ def test_what_is_taken_from_nobody_is_taken_as_soon_as_can_be():
     assert decided(a_view(far, near), wanting(ttft_ms=1000.0)).chosen.node == "near"
     hurried = decided(a_view(a_node("near", inflow=0.2), far), wanting(ttft_ms=1000.0), "soonest:own=9")
     assert hurried.chosen.node == "near"
+
+
+def test_where_models_compete_for_memory_nobody_is_sent_elsewhere():
+    warm = [a_node("wanted", rtt_ms=1.0, inflow=0.8), a_node("spare", rtt_ms=150.0)]
+    cold = [a_node(f"cold{at}", replace(A_MODEL, ready_in_s=9.0)) for at in range(3)]
+    assert decided(a_view(*warm, cold[0]), wanting(ttft_ms=1000.0)).chosen.node == "spare"
+    assert decided(a_view(*warm, *cold), wanting(ttft_ms=1000.0)).chosen.node == "wanted"

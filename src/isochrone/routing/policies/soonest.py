@@ -27,6 +27,7 @@ from isochrone.routing.parameters import within
 
 _DRAWS_PER_NODE = 3
 _RHO_MAX = 0.98
+_SCARCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
             candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
     if parameters.slo and choice.request.objective.has_slo:
         choice.heeds_slo = True
-        spares = _spares(choice, luck, parameters)
+        spreads = _memory_to_spare(choice)
+        spares = _spares(choice, luck, parameters) if spreads else []
         candidates = dict.fromkeys(spares, Origin.SPARE) | candidates
-        order = _least_wanted_first(choice, list(candidates), parameters)
+        order = _least_wanted_first(choice, list(candidates), parameters, spreads=spreads)
     else:
         order = choice.soonest(list(candidates))
     choice.origin = candidates[order[0]]
@@ -102,11 +104,21 @@ def _spares(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
     return [index for index in drawn if choice.may(index)]
 
 
-def _least_wanted_first(choice: Choice, indices: Sequence[int], parameters: Parameters) -> list[int]:
+def _memory_to_spare(choice: Choice) -> bool:
+    """Whether most usable nodes have the model ready.
+
+    Else models compete for memory, and a request that goes where others do not keeps another model out.
+    """
+    return float(np.mean(choice.columns.ready_in_s[choice.usable] > 0.0)) < _SCARCE
+
+
+def _least_wanted_first(
+    choice: Choice, indices: Sequence[int], parameters: Parameters, *, spreads: bool
+) -> list[int]:
     """`indices` for a request with an SLO: those that keep it by least score, then the others likewise.
 
-    Before them all goes the one that keeps it with time to spare and takes least from others, if any does. A
-    node that must load the model first is none: others would lose the room.
+    Before them all goes, if it `spreads`, the one that keeps it with time to spare and takes least from others.
+    A node that must load the model first is none: others would lose the room.
     """
     order = choice.soonest(indices)
     rooms = {index: choice.slo_room(index) for index in order}
@@ -115,7 +127,7 @@ def _least_wanted_first(choice: Choice, indices: Sequence[int], parameters: Para
     easy = [
         index for index in order if rooms[index].leaves(spare) and choice.numbers(index).ready_in_s <= 0.0
     ]
-    if easy:
+    if spreads and easy:
         best = min(easy, key=_cost_ms(choice, easy, parameters.own).__getitem__)
         order.remove(best)
         order.insert(0, best)
