@@ -117,8 +117,8 @@ def _least_wanted_first(
 ) -> list[int]:
     """`indices` for a request with an SLO: those that keep it by least score, then the others likewise.
 
-    Before them all goes, if it `spreads`, the one that takes least from others of those that keep it with time to
-    spare. A node that must load the model first is none: others would lose the room.
+    Before them all goes, if it `spreads`, one of those that keep it with time to spare: the one that takes
+    least from others. A node that must load the model first is none: others would lose the room.
     """
     order = choice.soonest(indices)
     rooms = {index: choice.slo_room(index) for index in order}
