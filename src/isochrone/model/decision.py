@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, overload
 
 
@@ -112,6 +113,55 @@ class Exclusion:
     why: str
 
 
+class Origin(StrEnum):
+    """Where a policy found its choice."""
+
+    OWN = "own"
+    """Among the best of the nodes that are this gateway's by the plan."""
+    PREFIX = "prefix"
+    """It holds the beginning of the prompt."""
+    DRAWN = "drawn"
+    """By lot, by the plan's weights over all nodes."""
+    IDLE = "idle"
+    """It announced that it has room."""
+    SPARE = "spare"
+    """By lot, for a request that has time to spare."""
+    ALL = "all"
+    """All nodes were compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class SloRoom:
+    """How the choice stands to the client's SLO, by prediction.
+
+    In milliseconds; None where there is no limit.
+
+    Attributes:
+        ttft_ms: the limit for the first token seen; of an answer that is not streamed, for the whole.
+        tpot_ms: the limit for each later token.
+        ttft_room_ms: that limit less the prediction and a margin for its error; below 0 when it misses.
+        tpot_room_ms: the limit less the prediction; below 0 when it misses.
+        heeded: the policy looked for a node that keeps it: when this one misses, every candidate does.
+    """
+
+    ttft_ms: float | None
+    tpot_ms: float | None
+    ttft_room_ms: float | None
+    tpot_room_ms: float | None
+    heeded: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether no limit is missed."""
+        return self.leaves(0.0)
+
+    def leaves(self, share: float) -> bool:
+        """Whether at least this share of each limit is left."""
+        return (self.ttft_ms is None or (self.ttft_room_ms or 0.0) >= share * self.ttft_ms) and (
+            self.tpot_ms is None or (self.tpot_room_ms or 0.0) >= share * self.tpot_ms
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """Which node gets a request, and why.
@@ -125,6 +175,8 @@ class Decision:
             may be worked out only when looked at, by what was believed when it was decided.
         exclusions: every other node that lists the model.
         at_s: when, on the gateway's monotonic clock.
+        slo: how the choice stands to the request's SLO; None without an SLO or without a choice.
+        origin: where the policy found the choice; None when it does not tell.
     """
 
     request_id: str
@@ -133,6 +185,13 @@ class Decision:
     candidates: Sequence[Candidate]
     exclusions: tuple[Exclusion, ...]
     at_s: float
+    slo: SloRoom | None = None
+    origin: Origin | None = None
+
+    @property
+    def unmet(self) -> SloRoom | None:
+        """By how much the choice is predicted to miss the SLO, or None when it does not."""
+        return None if self.slo is None or self.slo.met else self.slo
 
     @property
     def chosen(self) -> Candidate | None:

@@ -17,7 +17,9 @@ from isochrone.model import (
     Indices,
     NodeView,
     Numbers,
+    Origin,
     Request,
+    SloRoom,
 )
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
@@ -43,6 +45,8 @@ class Choice:
         view: the fleet as believed now.
         request: what is to be placed.
         wanted: how many nodes of the ranking somebody will look at: the choice and its runners-up.
+        origin: where the policy found the first of its ranking, if it tells.
+        heeds_slo: the policy looks for a node that keeps the request's SLO.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class Choice:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
         self._terms = Terms.of(view, request, weights)
+        self.origin: Origin | None = None
+        self.heeds_slo = False
         self._looked: dict[int, Looked] = {}
         self._nodes: dict[int, NodeView] = {}
 
@@ -99,6 +105,10 @@ class Choice:
             return Candidate(numbers.node, estimate(numbers, (score_ms, cached_tokens)))
 
         return Candidates(len(looked), told)
+
+    def slo_room(self, index: int) -> SloRoom:
+        """How that node stands to the request's SLO."""
+        return self._terms.slo_room(self.estimate(index), heeded=self.heeds_slo)
 
     def may(self, index: int) -> bool:
         """Whether that node may be chosen."""

@@ -48,6 +48,8 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         candidates=choice.tell(ranked[: router.candidates_max]),
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
+        slo=choice.slo_room(ranked[0]) if ranked and request.objective.has_slo else None,
+        origin=choice.origin,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from isochrone.model import Candidate, Decision, Estimate, Outcome
+from isochrone.model import Candidate, Decision, Estimate, Outcome, SloRoom
 
 _TERMS = tuple(field.name for field in fields(Estimate))
 
@@ -40,6 +40,8 @@ def record_fields(record: Record) -> dict[str, Any]:
         "policy": decision.policy,
         "stream": record.stream,
         "chosen": decision.chosen.node if decision.chosen else None,
+        "origin": decision.origin,
+        "slo": None if decision.slo is None else _slo_fields(decision.slo),
         "candidates": [_candidate_fields(candidate) for candidate in decision.candidates],
         "exclusions": [asdict(exclusion) for exclusion in decision.exclusions],
         "outcomes": [asdict(outcome) for outcome in record.outcomes],
@@ -53,6 +55,11 @@ def encode_record(record: Record) -> bytes:
 
 def _candidate_fields(candidate: Candidate) -> dict[str, Any]:
     return {"node": candidate.node, **_estimate_fields(candidate.estimate)}
+
+
+def _slo_fields(slo: SloRoom) -> dict[str, Any]:
+    rounded = {k: None if v is None else round(v, 3) for k, v in asdict(slo).items()}
+    return {**rounded, "met": slo.met}
 
 
 def _estimate_fields(estimate: Estimate) -> dict[str, Any]:

@@ -27,11 +27,13 @@ from isochrone.fleet import (
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
 from isochrone.model import (
+    NO_OBJECTIVE,
     Candidate,
     Decision,
     FleetView,
     GatewayPulse,
     Me,
+    Objective,
     Outcome,
     OutcomeKind,
     Request,
@@ -88,6 +90,7 @@ class GatewayPlan:
         timeout_s: when it gives a request up.
         attempts_max: nodes tried for one request.
         stream: clients read answers token by token.
+        slo: what those of them want who ask for an SLO.
     """
 
     router: Router
@@ -97,6 +100,7 @@ class GatewayPlan:
     timeout_s: float
     attempts_max: int
     stream: bool = True
+    slo: Objective = NO_OBJECTIVE
 
 
 class SimGateway:
@@ -159,6 +163,7 @@ class SimGateway:
             output_tokens_max=job.output_tokens_max,
             stream=self._plan.stream,
             deadline_s=now_s + self._plan.timeout_s,
+            objective=self._plan.slo if job.slo else NO_OBJECTIVE,
         )
         return Flight(job, request, self.index, admitted_s=now_s, deadline_s=request.deadline_s)
 
