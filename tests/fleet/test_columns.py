@@ -70,10 +70,10 @@ happenings = st.one_of(
 )
 
 
-def lived_through(story) -> tuple[Fleet, float]:
+def lived_through(story, fleet: Fleet | None = None, now_s: float = 0.0) -> tuple[Fleet, float]:
     """A fleet of four nodes after these happenings, a third of a second apart."""
-    fleet, now_s, open_ = joined(*NODES, rtt_ms=20.0), 0.0, {}
-    for number, (what, name, load, state) in enumerate(story, 2):
+    fleet, open_ = fleet or joined(*NODES, rtt_ms=20.0), {}
+    for number, (what, name, load, state) in enumerate(story, 2 + round(now_s * 100)):
         now_s += 0.3
         request = a_request(number, blocks=PromptBlocks((7, 8, number)))
         models = () if what == "unlist" else (replace(READY, state=state, ready_in_s=float(load.queued)),)
@@ -115,12 +115,27 @@ def test_columns_say_what_the_nodes_say(story):
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9), name
     for index, node in enumerate(nodes):
         assert view.nodes.name(index) == node.node
-        ours, theirs = view.nodes.numbers(index)._asdict(), roll.numbers(index)._asdict()
-        assert list(ours.pop("cached_prefix")) == list(theirs.pop("cached_prefix"))
-        assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9)
         blocks = PromptBlocks((7, 8, 9))
-        held = blocks.prefix_bytes(node.models[MODEL].cached_prefix)
+        ours, theirs = view.nodes.numbers(index, blocks), roll.numbers(index, blocks)
+        assert ours.node == theirs.node
+        assert ours[1:] == pytest.approx(theirs[1:], rel=1e-9, abs=1e-9)
+        held = blocks.prefix_bytes(dict(node.models[MODEL].cached_prefix))
+        assert ours.held_bytes == held
         assert view.nodes.owners(blocks).get(index, 0) == held
+
+
+@given(st.lists(happenings, max_size=10), st.lists(happenings, max_size=10))
+def test_a_snapshot_stays_as_it_was(before, after):
+    fleet, now_s = lived_through(before)
+    view = fleet.view(MODEL, now_s)
+    told = {name: getattr(view.nodes.columns, name).copy() for name in (*COLUMNS, "region")}
+    kept, nodes = view.snapshot(), len(view.nodes)
+    lived_through(after, fleet, now_s)
+    fleet.step(PulseReceived(a_pulse("new")), now_s)
+    fleet.step(a_card("new"), now_s)
+    assert (len(kept.nodes), kept.nodes.roster < fleet.view(MODEL, now_s).nodes.roster) == (nodes, True)
+    for name, column in told.items():
+        assert np.array_equal(getattr(kept.nodes.columns, name), column), name
 
 
 @given(st.lists(st.tuples(loads, st.integers(1, 9)), min_size=4, max_size=4))

@@ -153,6 +153,19 @@ def test_a_plan_of_the_wrong_length_is_ignored(flows):
     assert waits(fleet, 4.0) == pytest.approx([6.0])
 
 
+def test_a_plan_made_before_nodes_came_or_went_is_ignored_though_its_length_fits():
+    fleet = joined("a", "b", load=BUSY)
+    before, planned = fleet.view(MODEL, 0.0).nodes.roster, a_plan(0.5, 0.5)
+    fleet.step(PulseReceived(a_pulse("a", seq=2, load=BUSY)), 0.0)
+    assert fleet.view(MODEL, 0.0).nodes.roster == before
+    fleet.step(PulseReceived(a_pulse("a", seq=3, models=())), 0.0)
+    fleet.step(PulseReceived(a_pulse("a", seq=4)), 0.0)
+    fleet.step(replace(planned, roster=before), 0.0)
+    assert fleet.view(MODEL, 0.0).plan is None
+    fleet.step(replace(planned, roster=fleet.view(MODEL, 0.0).nodes.roster), 0.0)
+    assert fleet.view(MODEL, 0.0).plan is planned.plan
+
+
 def test_a_plan_for_a_model_that_nobody_lists_changes_nothing():
     fleet = joined(load=BUSY)
     fleet.step(a_plan(0.5, model="stranger"), 0.0)

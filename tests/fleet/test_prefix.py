@@ -273,3 +273,23 @@ def test_the_index_of_owners_is_in_step_and_what_is_unproven_is_bounded(history)
     for sent_prompt, sent in open_:
         cache.learn(sent_prompt, 0, sent)
     assert not cache._unproven
+
+
+tree_of_prompts = st.lists(st.sampled_from((1, 2, 3)), min_size=1, max_size=4).map(
+    lambda turns: PromptBlocks(tuple(hash(tuple(turns[:end])) for end in range(1, len(turns) + 1)))
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(("sent", "learn", "failed", "clear")), tree_of_prompts), max_size=40),
+    st.integers(1, 12),
+    tree_of_prompts,
+)
+def test_what_is_held_is_told_as_by_walking_the_prompt(history, blocks_max, asked):
+    """Also after failures took blocks from under other prompts, and when the memory was too small."""
+    cache = PrefixCache(PrefixMemory(blocks_max))
+    for what, blocks in history:
+        cache.clear() if what == "clear" else getattr(cache, what)(blocks, *(0,) * (what == "learn"))
+        assert cache.memory.held_bytes(asked) == asked.prefix_bytes(cache.memory)
+        assert cache.memory.held_bytes(blocks) == blocks.prefix_bytes(cache.memory)
+    assert cache.memory.held_bytes(PromptBlocks()) == 0

@@ -1,13 +1,14 @@
 """The nouns: frozen, and the few sums that they work out."""
 
 import dataclasses
+import pickle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import isochrone.model as nouns
-from isochrone.model import Candidate, Decision, Estimate, PromptBlocks
+from isochrone.model import Candidate, Candidates, Decision, Estimate, FleetView, PromptBlocks
 
 NOUNS = [n for n in vars(nouns).values() if isinstance(n, type) and dataclasses.is_dataclass(n)]
 
@@ -19,7 +20,8 @@ def an_estimate(**terms) -> Estimate:
 
 @pytest.mark.parametrize("noun", NOUNS, ids=lambda noun: noun.__name__)
 def test_nouns_are_frozen_slotted_and_tell_their_fields(noun):
-    assert noun.__dataclass_params__.frozen
+    """But for the view, which is no value but a window, opened anew for each decision."""
+    assert noun.__dataclass_params__.frozen or noun is FleetView
     assert "__slots__" in vars(noun)
     told = noun.__doc__ or ""
     if "Attributes:" in told:
@@ -28,6 +30,38 @@ def test_nouns_are_frozen_slotted_and_tell_their_fields(noun):
 
 def test_the_door_names_all_nouns():
     assert {noun.__name__ for noun in NOUNS} <= set(nouns.__all__)
+
+
+def test_candidates_are_told_when_looked_at_and_once():
+    asked = []
+
+    def tell(at: int) -> Candidate:
+        asked.append(at)
+        return Candidate("abc"[at], an_estimate(rtt_ms=at))
+
+    candidates = Candidates(3, tell)
+    assert (len(candidates), bool(candidates), asked) == (3, True, [])
+    assert candidates[0] is candidates[0]
+    assert candidates[-1].node == "c"
+    assert asked == [0, 2]
+    assert [candidate.node for candidate in candidates[1:]] == ["b", "c"]
+    assert asked == [0, 2, 1]
+    with pytest.raises(IndexError):
+        candidates[3]
+    assert not Candidates(0, tell)
+
+
+def test_candidates_stand_for_a_tuple_of_them():
+    told = tuple(Candidate(node, an_estimate(rtt_ms=at)) for at, node in enumerate("ab"))
+    candidates = Candidates(2, told.__getitem__)
+    assert candidates == told
+    assert told == candidates
+    assert candidates != told[:1]
+    assert candidates != list(told)
+    assert hash(candidates) == hash(told)
+    decision = Decision("r", "m", "p", Candidates(2, lambda at: told[at]), (), 0.0)
+    assert pickle.loads(pickle.dumps(decision)) == decision == Decision("r", "m", "p", told, (), 0.0)
+    assert repr(decision) == repr(Decision("r", "m", "p", told, (), 0.0))
 
 
 def test_an_estimate_adds_up_its_terms():

@@ -26,9 +26,9 @@ def a_node(name: str = "a", model: ModelView = A_MODEL, **beliefs) -> NodeView:
     return replace(NodeView(name, f"http://{name}:1"), **{"rtt_ms": 30.0, "models": {MODEL: model}} | beliefs)
 
 
-def numbers(node: NodeView) -> Numbers:
-    """What a score needs of it."""
-    return Roll(MODEL, [node]).numbers(0)
+def numbers(node: NodeView, request: Request = A_REQUEST) -> Numbers:
+    """What a score of this request needs of it."""
+    return Roll(MODEL, [node]).numbers(0, request.blocks)
 
 
 def a_view(*nodes: NodeView, **beliefs) -> FleetView:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from routing_nouns import a_choice, a_node, a_view
+from routing_nouns import A_MODEL, MODEL, a_choice, a_node, a_view
 
 from isochrone.model import PromptBlocks, Request, name_hash
 from isochrone.routing.keys import affinity, prefix_key
@@ -82,3 +82,17 @@ def test_hash_functions_are_even_and_independent():
     assert one.mean() == pytest.approx(0.5, abs=0.03)
     assert abs(np.corrcoef(one, other)[0, 1]) < 0.1
     assert abs(np.corrcoef(one, affinity(names, 12346))[0, 1]) < 0.1
+
+
+def test_owners_of_most_come_first_and_only_the_usable():
+    block = [dict.fromkeys(range(1, 1 + held)) for held in (1, 3, 0, 3, 2)]
+    nodes = [
+        a_node(name, replace(A_MODEL, cached_prefix=held)) for name, held in zip("abcde", block, strict=True)
+    ]
+    nodes[1] = replace(nodes[1], unavailable="is leaving")
+    choice = a_choice(
+        replace(a_view(*nodes), left_out=frozenset((0,))), Request("r", MODEL, 400, PromptBlocks((1, 2, 3)))
+    )
+    assert choice.owners_of_most(8) == [3, 4]
+    assert choice.owners_of_most(1) == [3]
+    assert sorted(choice.owners) == [3, 4]

@@ -22,7 +22,7 @@ PREFIXED = replace(A_REQUEST, blocks=PromptBlocks((1, 2, 3), block_bytes=64))
 
 
 def told(node=None, request=A_REQUEST, view=None, weights=WEIGHTS):
-    return estimate(view or a_view(), request, numbers(node or a_node()), weights)
+    return estimate(view or a_view(), request, numbers(node or a_node(), request), weights)
 
 
 def test_every_term_in_its_unit():
@@ -93,7 +93,9 @@ def test_uncertainty_costs_by_kappa():
 def test_the_answer_is_as_long_as_learned_and_no_longer_than_allowed(limit, tokens):
     """The line learned: 25 tokens, and a fifth of the limit."""
     view = a_view(a_node(), output_tokens_base=25.0, output_tokens_per_limit=0.2)
-    got = estimate(view, replace(A_REQUEST, output_tokens_max=limit), view.nodes.numbers(0), WEIGHTS)
+    got = estimate(
+        view, replace(A_REQUEST, output_tokens_max=limit), view.nodes.numbers(0, A_REQUEST.blocks), WEIGHTS
+    )
     assert got.output_tokens == tokens
     assert got.decode_ms == 10 * (tokens - 1)
 
@@ -154,7 +156,7 @@ def with_model(node: NodeView, **changes) -> NodeView:
 @given(worlds())
 def test_no_estimate_is_impossible(world):
     view, request, node = world
-    got = estimate(view, request, numbers(node), WEIGHTS)
+    got = estimate(view, request, numbers(node, request), WEIGHTS)
     assert got.ttft_ms >= 0
     assert min(got.wait_ms, got.cold_ms, got.prefill_ms, got.decode_ms, got.uncertainty_ms) >= 0
     assert got.total_ms >= got.ttft_ms
@@ -168,7 +170,7 @@ def test_no_estimate_is_impossible(world):
 def test_more_of_what_delays_is_never_sooner(world, more, term):
     view, request, node = world
     later = replace(node, **{term: getattr(node, term) + more})
-    before, after = (estimate(view, request, numbers(n), WEIGHTS) for n in (node, later))
+    before, after = (estimate(view, request, numbers(n, request), WEIGHTS) for n in (node, later))
     assert after.score_ms >= before.score_ms
     assert after.ttft_ms >= before.ttft_ms
 
@@ -184,7 +186,7 @@ def test_a_slower_model_is_never_sooner(world, more, term):
     view, request, node = world
     node = with_model(node, prefill_base_ms=1.0, prefill_ms_per_token=1.0, tpot_ms=1.0)
     later = with_model(node, **{term: getattr(node.models[MODEL], term) + more})
-    before, after = (estimate(view, request, numbers(n), WEIGHTS) for n in (node, later))
+    before, after = (estimate(view, request, numbers(n, request), WEIGHTS) for n in (node, later))
     assert after.score_ms >= before.score_ms
     assert after.total_ms >= before.total_ms
 
@@ -198,7 +200,7 @@ def test_more_cached_is_never_later(world, blocks, base):
         cached_prefix=model.cached_prefix | dict.fromkeys(range(blocks)),
         cached_tokens_base=model.cached_tokens_base + base,
     )
-    before, after = (estimate(view, request, numbers(n), WEIGHTS) for n in (node, warmer))
+    before, after = (estimate(view, request, numbers(n, request), WEIGHTS) for n in (node, warmer))
     assert after.cached_tokens >= before.cached_tokens
     assert after.ttft_ms <= before.ttft_ms
 
@@ -221,7 +223,7 @@ def test_columns_estimate_what_single_nodes_do_when_nothing_is_cached(others, wo
     view = replace(view, nodes=Roll(MODEL, nodes), plan=a_plan(prefill_price=0.5))
     columns = ServiceColumns(view, request, WEIGHTS)
     for index, node in enumerate(nodes):
-        one = estimate(view, request, numbers(node), WEIGHTS)
+        one = estimate(view, request, numbers(node, request), WEIGHTS)
         assert columns.ttft_ms[index] == pytest.approx(one.ttft_ms)
         assert columns.score_ms[index] == pytest.approx(one.score_ms)
         assert columns.service_s[index] == pytest.approx(one.service_s)

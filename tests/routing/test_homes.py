@@ -8,7 +8,7 @@ import pytest
 from routing_nouns import MODEL, a_plan, a_view
 
 from isochrone.model import Floats, Homes, Indices, ListedColumns, Me, NodeView, Peer, Places, Roll
-from isochrone.routing.homes import HomeSettings, divide
+from isochrone.routing.homes import HomeSettings, _Favourites, divide
 
 SETTINGS = HomeSettings()
 HERE, THERE = "here", "there"
@@ -334,3 +334,14 @@ def test_a_peer_of_our_own_name_is_ourselves():
     """Our own pulse may come back to us."""
     assert alike(2, 40, echo=True).owner() == alike(2, 40).owner()
     assert alike(1, 40, echo=True).homes("g0") is None
+
+
+@pytest.mark.parametrize("step", [0.0, 1e-3, 0.1, 3.0])
+def test_whose_favourite_is_sure_need_not_be_asked_again(step):
+    """Lifts wander, little or far; ties go to the first."""
+    luck = np.random.default_rng(7)
+    likings, lifts = np.round(luck.gumbel(size=(400, 5)), 2), np.zeros(5)
+    favourites = _Favourites(likings)
+    for _ in range(40):
+        assert np.array_equal(favourites.under(lifts), np.argmax(likings + lifts, axis=1))
+        lifts = lifts + step * luck.normal(size=5)

@@ -52,7 +52,7 @@ def test_each_candidate_carries_its_own_estimate():
     view = a_view(a_node("a", wait_s=1.0), a_node("b"))
     decision = route(view, A_REQUEST, Random(1), Router(weights=weights))
     for candidate in decision.candidates:
-        node = view.nodes.numbers(view.nodes.index_of(candidate.node))
+        node = view.nodes.numbers(view.nodes.index_of(candidate.node), A_REQUEST.blocks)
         assert candidate.estimate == estimate(view, A_REQUEST, node, weights)
 
 
@@ -71,6 +71,26 @@ def test_a_score_is_worked_out_once_a_node(monkeypatch):
     monkeypatch.setattr(Terms, "score", lambda terms, node: asked.append(node.rtt_ms) or score(terms, node))
     route(a_view(a_node("a", rtt_ms=1.0), a_node("b", A_MODEL, rtt_ms=2.0)), A_REQUEST, Random(1))
     assert sorted(asked) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("nodes", [5, 16, 17, 100])
+def test_who_was_left_out_is_told_in_order_however_it_is_found(nodes):
+    """A few nodes are looked at one by one, more as columns; the first are told."""
+    fleet = [a_node(f"n{at:03}", unavailable="is leaving" if at % 2 else None) for at in range(nodes)]
+    told = [exclusion.node for exclusion in route(a_view(*fleet), A_REQUEST, Random(1)).exclusions]
+    assert told == [f"n{at:03}" for at in range(1, nodes, 2)][:32]
+
+
+def test_estimates_of_runners_up_are_made_when_looked_at_and_stay_as_believed_then(monkeypatch):
+    made, estimate = [], Terms.estimate
+    monkeypatch.setattr(
+        Terms, "estimate", lambda terms, node, score: made.append(node.node) or estimate(terms, node, score)
+    )
+    decision = route(a_view(a_node("a"), a_node("b", rtt_ms=60.0)), A_REQUEST, Random(1))
+    assert made == []
+    assert decision.chosen.estimate is decision.chosen.estimate
+    assert made == ["a"]
+    assert [candidate.node for candidate in decision.candidates] == made == ["a", "b"]
 
 
 def test_in_a_large_fleet_who_was_left_out_is_told_only_when_nobody_is_left():

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from isochrone.ports import SettingError
@@ -52,6 +53,24 @@ def test_a_run_comes_back_as_it_was(tmp_path):
     assert table.schema.names == SCHEMA.names
     assert table.column("node").to_pylist() == ["a", "a", "", "b"]
     np.testing.assert_array_equal(numbers(table, "ttft_ms"), columns()["ttft_ms"].astype(np.float32))
+
+
+def test_a_run_from_before_there_were_objectives_can_still_be_read(tmp_path):
+    path = write_run(tmp_path, META, columns())
+    old = pq.read_table(path).drop_columns(["slo", "est_slo_met"])
+    pq.write_table(old, path)
+    _, table = read_run(path)
+    assert table.column("slo").to_pylist() == table.column("est_slo_met").to_pylist() == [False] * 4
+    assert summarise(table, META).slo_requests == 0
+
+
+def test_those_who_asked_for_the_slo_are_told_apart(tmp_path):
+    """Of the three that count, the first and the refused one asked; the first was within the SLO."""
+    told = columns() | {"slo": np.array([True, True, True, False])}
+    summary = summarise(run_table(told), META, Slo(ttft_ms=150.0))
+    assert (summary.slo_requests, summary.slo_kept_share) == (2, 0.5)
+    assert summary.others_ttft_ms.mean == summary.others_ttft_ms.p95 == 300.0
+    assert math.isnan(summarise(run_table(columns()), META).slo_kept_share)
 
 
 def test_the_same_run_is_the_same_bytes_however_long_it_took(tmp_path):

@@ -1,11 +1,12 @@
 import statistics
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from isochrone.sim.scenario.files import arrivals, build_nodes, changed, load_scenario, read_scenario
+from isochrone.sim.scenario.files import arrivals, build_nodes, changed, digest, load_scenario, read_scenario
 from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.scenario.traffic_settings import DaySettings, LengthSettings, TrafficSettings
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
@@ -137,6 +138,20 @@ def test_each_kind_of_luck_is_its_own() -> None:
 
 
 # -- who and what ------------------------------------------------------------------------------------
+
+
+def test_a_share_asks_for_the_slo_and_nothing_else_changes() -> None:
+    """Whoever asks is drawn from luck of its own: the requests are the same, whatever the share."""
+    none, half = jobs_of(plain()), jobs_of(plain(slo_share=0.5))
+    assert not any(job.slo for job in none)
+    assert sum(job.slo for job in half) / len(half) == pytest.approx(0.5, abs=0.02)
+    assert [replace(job, slo=False) for job in half] == none
+    assert all(job.slo for job in jobs_of(plain(slo_share=1.0)))
+
+
+def test_a_scenario_in_which_nobody_asks_has_the_digest_that_it_always_had() -> None:
+    assert digest(plain(slo_share=0.0)) == digest(plain())
+    assert digest(plain(slo_share=0.5)) != digest(plain())
 
 
 def test_regions_clients_and_models_have_their_shares() -> None:

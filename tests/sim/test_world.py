@@ -360,3 +360,23 @@ def test_jobs_that_come_at_one_instant_are_all_served() -> None:
     ran = run_world(scenario(), jobs=[job(number, 1.0) for number in range(12)])
     assert ran.kinds() == {"answered": 12}
     assert len(set(ran.rows["node"])) > 1
+
+
+def test_those_who_ask_for_the_slo_are_told_of_and_decided_for() -> None:
+    """The same requests come; who asks, and what was predicted for them, stands in their rows."""
+    asked = {"traffic.slo_share": 0.5, "slo.ttft_ms": 400.0, "slo.tpot_ms": 30.0}
+    ran, plain = run_world(scenario(asked)), run_world(scenario())
+    assert ran.rows["slo"].tolist() == [job.slo for job in ran.jobs]
+    assert 0 < ran.rows["slo"].sum() < len(ran.jobs)
+    assert not ran.rows["est_slo_met"][~ran.rows["slo"]].any()
+    assert ran.rows["est_slo_met"].any()
+    assert not plain.rows["slo"].any()
+    assert not plain.rows["est_slo_met"].any()
+    assert (ran.rows["at_s"] == plain.rows["at_s"]).all()
+    assert (ran.rows["prompt_tokens"] == plain.rows["prompt_tokens"]).all()
+
+
+def test_a_policy_that_ignores_objectives_does_as_if_there_were_none() -> None:
+    asked = scenario({"traffic.slo_share": 0.5})
+    ignoring, plain = run_world(asked, "soonest:slo=0"), run_world(scenario(), "soonest:slo=0")
+    assert ignoring.rows["node"].tolist() == plain.rows["node"].tolist()

@@ -6,7 +6,7 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
 from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url, get_json
@@ -15,6 +15,7 @@ from isochrone.ports import IsochroneError
 from isochrone.wire.subjects import DECISIONS_PATH, STATUS_PATH
 
 _REFRESH_S = 0.5
+_PIPED_WIDTH = 10_000
 
 
 def status(
@@ -32,11 +33,10 @@ def status(
     if as_json:
         typer.echo(json.dumps(fields, indent=2))
         return
-    console = Console()
     if once or not sys.stdout.isatty():
-        console.print(status_table(fields))
+        _print(status_table(fields))
         return
-    with Live(status_table(fields), console=console, auto_refresh=False) as live:
+    with Live(status_table(fields), console=Console(), auto_refresh=False) as live:
         while True:
             time.sleep(_REFRESH_S)
             try:
@@ -58,4 +58,9 @@ def explain(
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:
-        Console().print(explain_table(record))
+        _print(explain_table(record))
+
+
+def _print(page: RenderableType) -> None:
+    """As wide as the terminal; as wide as it needs to be when piped: a file has no edge."""
+    Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH).print(page)

@@ -212,7 +212,15 @@ def _table(cell: str, policies: Mapping[str, Sequence[RunSummary]]) -> Table:
     table.add_column("policy")
     for name in ("TTFT s", "p95", "p99", "total s", "p99", "good/s", "errors", "hits"):
         table.add_column(name, justify="right", no_wrap=True)
+    asked = any(summary.slo_requests for found in policies.values() for summary in found)
+    for name in ("SLO kept", "others' TTFT s", "p95") if asked else ():
+        table.add_column(name, justify="right", no_wrap=True)
     for policy, found in policies.items():
+        of_slo = (
+            f"{_mean(s.slo_kept_share for s in found):.2%}",
+            f"{_mean(s.others_ttft_ms.mean for s in found) / 1e3:.3g}",
+            f"{_mean(s.others_ttft_ms.p95 for s in found) / 1e3:.3g}",
+        )
         table.add_row(
             policy,
             f"{_mean(s.ttft_ms.mean for s in found) / 1e3:.3g}",
@@ -223,6 +231,7 @@ def _table(cell: str, policies: Mapping[str, Sequence[RunSummary]]) -> Table:
             f"{_mean(s.goodput_per_s for s in found):.1f}",
             f"{_mean(s.error_share for s in found):.2%}",
             f"{_mean(s.hit_share for s in found):.0%}",
+            *(of_slo if asked else ()),
         )
     return table
 

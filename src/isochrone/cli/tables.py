@@ -18,6 +18,27 @@ _TERMS = (
     ("prefill_ms", "prefill"),
     ("bias_ms", "learned"),
 )
+_SUMS = (
+    ("ttft_ms", "= first token ms"),
+    ("decode_ms", "later tokens"),
+    ("congestion_ms", "for others"),
+    ("uncertainty_ms", "uncertainty"),
+    ("score_ms", "score"),
+)
+_LEGEND = (
+    "all in milliseconds; the least score is the soonest\n"
+    "learned: what answers lately took beyond the terms before it\n"
+    "for others: what this prompt takes from those who come after it, on a busy network\n"
+    "score: first token, a weighed part of the later tokens, for others, and a part of the uncertainty"
+)
+_ORIGINS = {
+    "own": "among the best of the nodes that are this gateway's own by the plan",
+    "prefix": "because it holds the beginning of the prompt",
+    "drawn": "by lot, drawn by the plan's weights over all nodes",
+    "idle": "because it announced that it has room",
+    "spare": "by lot, as the request has time to spare",
+    "all": "by comparing all nodes",
+}
 
 
 def print_policies(policies: Iterable[tuple[Policy, Mapping[str, float | str]]], *, as_json: bool) -> None:
@@ -98,7 +119,7 @@ def explain_table(record: Mapping[str, Any]) -> RenderableType:
     )
     parts: list[RenderableType] = [head]
     if record["candidates"]:
-        parts += [_candidates_table(record), _why(record)]
+        parts += [_candidates_table(record), Text(f"\n{_LEGEND}", style="dim"), _why(record)]
     parts += [Text(f"not considered: {e['node']}: {e['why']}", style="yellow") for e in record["exclusions"]]
     chosen = {candidate["node"]: candidate for candidate in record["candidates"]}
     parts += [_outcome_text(outcome, chosen.get(outcome["node"])) for outcome in record["outcomes"]]
@@ -110,14 +131,13 @@ def explain_table(record: Mapping[str, Any]) -> RenderableType:
 def _candidates_table(record: Mapping[str, Any]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     table.add_column("", width=1)
-    table.add_column("node")
+    table.add_column("node", no_wrap=True)
     for _, column in _TERMS:
         table.add_column(column, justify="right")
-    for column in ("= first token ms", "later tokens", "uncertainty", "score"):
+    for _, column in _SUMS:
         table.add_column(column, justify="right")
     for index, candidate in enumerate(record["candidates"]):
-        cells = [f"{candidate[term]:.0f}" for term, _ in _TERMS]
-        cells += [f"{candidate[term]:.0f}" for term in ("ttft_ms", "decode_ms", "uncertainty_ms", "score_ms")]
+        cells = [f"{candidate[term]:.0f}" for term, _ in (*_TERMS, *_SUMS)]
         style = "bold green" if index == 0 else ""
         table.add_row("→" if index == 0 else "", candidate["node"], *cells, style=style)
     return table
@@ -140,7 +160,27 @@ def _why(record: Mapping[str, Any]) -> Text:
                 f"; {nearest['node']} is nearer by {first['rtt_ms'] - nearest['rtt_ms']:.0f} ms of network "
                 f"and later by {nearest['ttft_ms'] - first['ttft_ms']:.0f} ms"
             )
+    if record["origin"] is not None:
+        text += f"\n{first['node']} was found {_ORIGINS[record['origin']]}"
+    if record["slo"] is not None:
+        text += f"\n{_slo_words(record['slo'], first['node'], streamed=record['stream'])}"
     return Text(text)
+
+
+def _slo_words(slo: Mapping[str, Any], node: str, *, streamed: bool) -> str:
+    """How the choice stands to what the client asked for, in a sentence."""
+    limits = (
+        ("the first token" if streamed else "the whole answer", slo["ttft_ms"], slo["ttft_room_ms"]),
+        ("each later token", slo["tpot_ms"], slo["tpot_room_ms"]),
+    )
+    asked = " and ".join(f"{what} within {ms:.4g} ms" for what, ms, _ in limits if ms is not None)
+    wants = f"the client wants {asked}: {node} is expected to"
+    if slo["met"]:
+        room = " and ".join(f"{ms:.4g} ms for {what}" for what, _, ms in limits if ms is not None)
+        return f"{wants} keep that, with room of {room} after a margin for error"
+    over = " and ".join(f"{what} by {-ms:.4g} ms" for what, _, ms in limits if ms is not None and ms < 0)
+    why = "; so are all that were compared, and it is the soonest" if slo["heeded"] else ""
+    return f"{wants} miss that, {over}, a margin for error counted{why}"
 
 
 def _outcome_text(outcome: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> Text:

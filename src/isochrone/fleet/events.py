@@ -138,10 +138,11 @@ class GatewayHeard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
-    """A new plan for a model, made from the view of just now."""
+    """A new plan for a model, made from the view of just now, or from one whose nodes had this `roster`."""
 
     model: str
     plan: Plan
+    roster: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Front:
 
     def first(self, count: int) -> tuple[int, ...]:
         """The indices of the best `count`."""
-        return tuple(index for _, index in self._order[:count])
+        return tuple([index for _, index in self._order[:count]])
 
     def worsen(self, index: int, by_s: float) -> None:
         """A request of ours went there: the next is later by `by_s`; no error when it is not listed."""

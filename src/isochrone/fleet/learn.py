@@ -1,6 +1,6 @@
 """Small learners that forget: an average, a flow, and a straight line."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp
 
 
@@ -90,6 +90,7 @@ class Line:
     xx: float = 0.0
     xy: float = 0.0
     count: int = 0
+    _fit: tuple[float, float] | None = field(default=None, compare=False, repr=False)
 
     def expect(self, base: float, slope: float, xs: tuple[float, float], samples: float) -> None:
         """Begin from a claim: as if `samples` samples had lain on that line, half of them at each of `xs`."""
@@ -109,7 +110,12 @@ class Line:
         self.count += 1
 
     def fit(self) -> tuple[float, float]:
-        """(base, slope) as now believed."""
+        """(base, slope) as now believed; asked for far more often than it changes."""
+        if self._fit is None:
+            self._fit = self._fitted()
+        return self._fit
+
+    def _fitted(self) -> tuple[float, float]:
         if self.weight <= 0.0:
             return self.prior_base, self.prior_slope
         mean_x, mean_y = self.x / self.weight, self.y / self.weight
@@ -133,6 +139,7 @@ class Line:
         return base + slope * x
 
     def _fold(self, x: float, y: float, samples: float) -> None:
+        self._fit = None
         self.weight += samples
         self.x += samples * x
         self.y += samples * y

@@ -100,7 +100,7 @@ class Models:
         """Expect of everybody else what the plan expects; nothing, when nodes came or went meanwhile."""
         lore, plan = self.of(event.model), event.plan
         listing, table = lore.table, self._table
-        if len(plan.edges) != listing.rows:
+        if len(plan.edges) != listing.rows or event.roster not in (None, listing.roster):
             return
         where, rows = listing.where, listing.rows
         table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)

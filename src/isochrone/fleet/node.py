@@ -1,14 +1,14 @@
 """What is believed of one node."""
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.ledger import Ledger, Reservation
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
-from isochrone.fleet.tables import NodeTable
-from isochrone.fleet.wait import wait_s
+from isochrone.fleet.tables import NodeTable, wait_of_row_s
 from isochrone.model import Estimate, Load, NodeCard, NodeView, Pulse, name_hash
 
 _RTT_WINDOW = 16
@@ -133,8 +133,8 @@ class NodeBelief:
 
     def wait_s(self, now_s: float) -> float:
         """Seconds until the prompt of a request that arrives now would begin."""
-        numbers = self._table.numbers(self.row)
-        return wait_s(self._table.waiting(numbers, now_s, self._settings.flow_memory_s))
+        row = self._table.numbers(self.row)
+        return wait_of_row_s(row, now_s, self._settings.flow_memory_s)
 
     def _others_inflow(self, now_s: float) -> float:
         """Of the inflow that the node told, what did not come from us."""
@@ -188,7 +188,7 @@ class NodeBelief:
         self._ledger.reserve(request_id, Reservation(now_s, service_s, prefill_s))
         table, row = self._table, self.row
         table.own_in_flight[row] += 1
-        self._count(Reservation(now_s, service_s, prefill_s))
+        self._count((Reservation(now_s, service_s, prefill_s),))
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
 
     def release(self, request_id: str) -> None:
@@ -204,22 +204,24 @@ class NodeBelief:
         table, row = self._table, self.row
         table.own_unseen[row] = table.own_unseen_s[row] = table.own_unseen_prefill_s[row] = 0.0
         table.own_idle_s[row] = table.own_prompt_idle_s[row] = 0.0
-        for dispatch in unseen:
-            self._count(dispatch)
+        self._count(unseen)
 
-    def _count(self, dispatch: Reservation) -> None:
-        """Add a dispatch that the last report can't know of, later than those counted before."""
+    def _count(self, dispatches: Sequence[Reservation]) -> None:
+        """Add dispatches that the last report can't know of, each later than those counted before."""
         table, row = self._table, self.row
-        numbers = table.numbers(row)
-        slots, running, queued, wait_s, backlog_s, prefill_s = numbers[:6]
-        own_s, own_prefill_s, idle_s, prompt_idle_s = numbers[7:11]
-        since_s = dispatch.at_s - float(table.load_at_s[row])
+        (slots, running, queued, wait_s, backlog_s, prefill_s,
+         own_unseen, own_s, own_prefill_s, idle_s, prompt_idle_s) = table.numbers(row)[:11]  # fmt: skip
+        load_at_s = table.load_at_s.item(row)
         begun_s = wait_s if running + queued >= slots else backlog_s / slots
-        table.own_idle_s[row] += max(0.0, since_s - begun_s - own_s / slots - idle_s)
-        table.own_prompt_idle_s[row] += max(0.0, since_s - prefill_s - own_prefill_s - prompt_idle_s)
-        table.own_unseen[row] += 1
-        table.own_unseen_s[row] += dispatch.service_s
-        table.own_unseen_prefill_s[row] += dispatch.prefill_s
+        for dispatch in dispatches:
+            since_s = dispatch.at_s - load_at_s
+            idle_s += max(0.0, since_s - begun_s - own_s / slots - idle_s)
+            prompt_idle_s += max(0.0, since_s - prefill_s - own_prefill_s - prompt_idle_s)
+            own_s += dispatch.service_s
+            own_prefill_s += dispatch.prefill_s
+        table.own_unseen[row] = own_unseen + len(dispatches)
+        table.own_unseen_s[row], table.own_unseen_prefill_s[row] = own_s, own_prefill_s
+        table.own_idle_s[row], table.own_prompt_idle_s[row] = idle_s, prompt_idle_s
 
     # -- health --------------------------------------------------------------------------------------
 

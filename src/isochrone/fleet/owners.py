@@ -42,10 +42,11 @@ class Owners:
         counts as holding all blocks before one that it holds: an end is always forgotten first.
         """
         found: dict[int, int] = {}
-        for number in range(len(blocks.hashes), 0, -1):
-            held_by = self._of.get(blocks.hashes[number - 1])
-            if held_by is None:
+        last, numbers = None, range(len(blocks.hashes), 0, -1)
+        for number, held_by in zip(numbers, map(self._of.get, reversed(blocks.hashes)), strict=True):
+            if held_by is None or held_by == last:  # most blocks of a prompt have the owner of the next
                 continue
+            last = held_by
             for node in held_by if isinstance(held_by, dict) else (held_by,):
                 if node not in found:
                     found[node] = number * blocks.block_bytes

@@ -5,6 +5,7 @@ from the cached tokens that answers report. A miss where a hit was believed mean
 the node does, and shrinks the memory; a hit lets it grow again.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -37,6 +38,18 @@ class PrefixMemory(OrderedDict[int, None]):
         self.blocks_max = blocks_max
         self.capacity = float(blocks_max)
         self.owners, self.node = owners, node
+        self._whole = True  # of each chain in it the beginning is here, for its end is forgotten first
+
+    def held_bytes(self, blocks: PromptBlocks) -> int:
+        """How many leading bytes of the prompt it holds: `blocks.prefix_bytes(self)`, without the walk."""
+        hashes = blocks.hashes
+        if not hashes or hashes[0] not in self:
+            return 0
+        if not self._whole:
+            return blocks.prefix_bytes(self)
+        if hashes[-1] in self:
+            return len(hashes) * blocks.block_bytes
+        return bisect_left(hashes, 1, key=lambda block: block not in self) * blocks.block_bytes
 
     def remember(self, blocks: Sequence[int]) -> None:
         """Note that the node has computed this chain of blocks just now; its end is forgotten first."""
@@ -62,12 +75,14 @@ class PrefixMemory(OrderedDict[int, None]):
             for block in self:
                 self.owners.discard(block, self.node)
         self.clear()
+        self._whole = True
 
     def drop(self, blocks: Iterable[int]) -> None:
         """These blocks are not held after all; no error when they were not believed to be."""
         for block in blocks:
             if block in self:
                 del self[block]
+                self._whole = not self  # another prompt that went on from here may be believed held
                 if self.owners is not None:
                     self.owners.discard(block, self.node)
 
@@ -118,11 +133,11 @@ class PrefixCache:
 
     def expect(self, blocks: PromptBlocks) -> float:
         """Tokens of this prompt that will be found in the cache."""
-        return self.tokens.at(blocks.prefix_bytes(self.memory)) if self.memory else 0.0
+        return self.tokens.at(self.memory.held_bytes(blocks)) if self.memory else 0.0
 
     def sent(self, blocks: PromptBlocks) -> Sent:
         """A prompt is on its way: from now on the node is believed to hold it."""
-        held_bytes = blocks.prefix_bytes(self.memory)
+        held_bytes = self.memory.held_bytes(blocks)
         proven = not any(
             block in self._unproven for block in blocks.hashes[: held_bytes // blocks.block_bytes]
         )

@@ -1,7 +1,7 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import exp
 from typing import overload
@@ -12,8 +12,8 @@ from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.settings import FleetSettings
-from isochrone.fleet.tables import ModelTable, NodeTable
-from isochrone.fleet.wait import Waiting, wait_s, waits_s
+from isochrone.fleet.tables import LOAD_AT_S, RTT_MS, ModelTable, NodeTable, wait_of_row_s
+from isochrone.fleet.wait import Waiting, waits_s
 from isochrone.model import (
     Bools,
     Columns,
@@ -27,15 +27,12 @@ from isochrone.model import (
     Roll,
 )
 
-_RTT_MS = 20
-"""Where in a row's numbers the round trip is."""
-
-_NO_PREFIX: tuple[Mapping[int, None], float, float] = ({}, 0.0, 0.25)
+_NO_PREFIX = (0, 0.0, 0.25)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Beliefs:
-    """All that a look at the fleet needs, at one instant.
+    """All that a look at the fleet needs, at one instant; made for each view, and so not frozen.
 
     Attributes:
         settings: bounds and time constants.
@@ -69,6 +66,17 @@ class FleetRoll(Roll):
     def __len__(self) -> int:
         return self._beliefs.listing.rows
 
+    @property
+    def roster(self) -> int:
+        """While it stays the same, every index means the same node."""
+        return self._beliefs.listing.roster
+
+    def snapshot(self) -> "FleetRoll":
+        """The same with columns that stay as they are now; single nodes are still those of the moment."""
+        beliefs = self._beliefs
+        table, listing = beliefs.table.snapshot(), beliefs.listing.snapshot()
+        return FleetRoll(replace(beliefs, table=table, listing=listing))
+
     def __getitem__(self, index: int) -> NodeView:
         beliefs = self._beliefs
         if not -len(self) <= index < len(self):
@@ -84,37 +92,42 @@ class FleetRoll(Roll):
         """All nodes at once."""
         return FleetColumns(self._beliefs)
 
-    def numbers(self, index: int) -> Numbers:
-        """What a score needs of the node at `index`, straight from the columns."""
-        beliefs, now_s = self._beliefs, self._beliefs.now_s
-        listing, table, settings = beliefs.listing, beliefs.table, beliefs.settings
-        row = listing.node.item(index)
-        of_node = table.numbers(row)
-        waiting = table.waiting(of_node, now_s, settings.flow_memory_s)
-        (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-         bias_ms, bias_at_s, error_ms) = listing.numbers(index)[:9]  # fmt: skip
-        if listing.loading.item(index):
-            ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
-        lore = beliefs.node(row).speeds[beliefs.model].lore
-        prefix, cached_base, cached_per_byte = _NO_PREFIX
-        if lore is not None:
-            prefix = lore.prefix.memory
-            cached_base, cached_per_byte = lore.prefix.tokens.fit()
-            bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
-        return Numbers(
-            of_node[_RTT_MS],
-            wait_s(waiting),
-            waiting.age_s,
-            ready_in_s,
-            base_ms,
-            ms_per_token,
-            tpot_ms + tpot_ms_slope * min(waiting.slots, waiting.running + 1.0),
-            bias_ms,
-            error_ms,
-            prefix,
-            cached_base if prefix else 0.0,
-            cached_per_byte,
-        )
+    def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
+        """What a score of this prompt needs of each of these, straight from the columns.
+
+        Most of the time of a decision goes by here: what can be is looked up before the loop.
+        """
+        beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
+        listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
+        flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
+        row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
+        for index in indices:
+            row = row_of(index)
+            belief, numbers = node(row), of_node(row)
+            (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
+             bias_ms, bias_at_s, error_ms) = of_model(index)  # fmt: skip
+            if ready_in_s > 0.0 and listing.loading.item(index):
+                ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+            if tpot_ms_slope:
+                slots, running = numbers[:2]
+                tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
+            held_bytes, cached_base, cached_per_byte = _NO_PREFIX
+            lore = belief.speeds[model].lore
+            if lore is not None:
+                memory = lore.prefix.memory
+                cached_base, cached_per_byte = lore.prefix.tokens.fit()
+                if memory:
+                    held_bytes = memory.held_bytes(blocks)
+                else:
+                    cached_base = 0.0
+                if bias_ms:
+                    bias_ms *= exp((bias_at_s - now_s) / bias_memory_s)
+            wait_s, age_s = wait_of_row_s(numbers, now_s, flow_memory_s), now_s - numbers[LOAD_AT_S]
+            looked.append(
+                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
+                        tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
+            )  # fmt: skip
+        return looked
 
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
@@ -128,20 +141,22 @@ class FleetRoll(Roll):
     def available(self, index: int) -> bool:
         """Whether the node at `index` may be chosen."""
         beliefs, table, now_s = self._beliefs, self._beliefs.table, self._beliefs.now_s
-        row = beliefs.listing.node[index]
-        heard = not beliefs.bus_up or now_s - table.heard_at_s[row] <= beliefs.settings.silent_s
-        usable = heard and not table.leaving[row] and now_s >= table.ejected_until_s[row]
-        return bool(usable and now_s >= beliefs.listing.refused_until_s[index])
+        row = beliefs.listing.node.item(index)  # `item` gives Python's numbers, which compare faster
+        return (
+            (not beliefs.bus_up or now_s - table.heard_at_s.item(row) <= beliefs.settings.silent_s)
+            and now_s >= table.ejected_until_s.item(row)
+            and now_s >= beliefs.listing.refused_until_s.item(index)
+            and not table.leaving.item(row)
+        )
 
     def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
         """Leading bytes of the prompt by index, for the nodes that hold most of it."""
-        found = self._beliefs.owners.find(blocks) if blocks.hashes else {}
-        rows = ((self._beliefs.listing.row_of(node), held_bytes) for node, held_bytes in found.items())
-        return {row: held_bytes for row, held_bytes in rows if row is not None}
+        found, row_of = self._beliefs.owners.find(blocks), self._beliefs.listing.row_of
+        return {row: held for node, held in found.items() if (row := row_of(node)) is not None}
 
 
 class FleetColumns:
-    """See `Columns`. Each is worked out when asked for."""
+    """See `Columns`. Each is copied together when asked for: in the tables the rows lie together."""
 
     def __init__(self, beliefs: Beliefs) -> None:
         self._beliefs, listing = beliefs, beliefs.listing
@@ -149,10 +164,10 @@ class FleetColumns:
         self._now_s = beliefs.now_s
 
     def _of_node(self, column: Floats) -> Floats:
-        return column[self._nodes]
+        return np.ascontiguousarray(column[self._nodes])
 
     def _of_model(self, column: Floats) -> Floats:
-        return column[: self._beliefs.listing.rows]
+        return np.ascontiguousarray(column[: self._beliefs.listing.rows])
 
     @cached_property
     def available(self) -> Bools:

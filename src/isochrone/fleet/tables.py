@@ -5,32 +5,44 @@ while it is known; a model has a `ModelTable` with one row for each node that li
 """
 
 from collections.abc import Iterator
+from copy import copy
 from math import exp
-from typing import ClassVar
+from struct import Struct
+from typing import ClassVar, Self
 
 import numpy as np
 
 from isochrone.fleet.events import LoadsReceived
-from isochrone.fleet.wait import Waiting
+from isochrone.fleet.wait import wait_s
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
+
+Row = tuple[float, ...]
+"""Floats of one row, in the order of `fills`."""
+
+LOAD_AT_S, RTT_MS = 13, 20
+"""Where in the numbers of a node's row these are."""
+
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
 
 
 class Table:
     """Columns that grow together. A subclass names them, each with the value of a row never written.
 
-    Rows from `rows` on are always as never written.
+    Rows from `rows` on are always as never written. The first `told` columns of floats are those that a
+    decision reads of a row.
     """
 
     fills: ClassVar[dict[str, tuple[str, float]]]
+    told: ClassVar[int]
 
     def __init__(self) -> None:
         self.rows, self._room = 0, _ROWS_MIN
         self._floats = [name for name, (dtype, _) in self.fills.items() if dtype == "f8"]
         self._others = [name for name, (dtype, _) in self.fills.items() if dtype != "f8"]
-        self._block = np.empty((len(self._floats), 0))
+        self._block = np.empty((0, len(self._floats)))
+        self._row, self._row_bytes = Struct(f"{self.told}d"), 8 * len(self._floats)
         for name in self._others:
             setattr(self, name, np.empty(0, self.fills[name][0]))
         self._make_room(_ROWS_MIN)
@@ -44,19 +56,29 @@ class Table:
         return row
 
     def _make_room(self, more: int) -> None:
-        """Lengthen all columns. Those of floats lie in one block, so that a row is fetched at once."""
-        fills = np.array([[self.fills[name][1]] for name in self._floats])
-        self._block = np.concatenate((self._block, np.repeat(fills, more, axis=1)), axis=1)
-        for name, column in zip(self._floats, self._block, strict=True):
-            setattr(self, name, column)
+        """Lengthen all columns. Those of floats lie row by row in one block: a row is fetched at once."""
+        fills = np.array([self.fills[name][1] for name in self._floats])
+        self._lay(np.concatenate((self._block, np.tile(fills, (more, 1)))))
         for name in self._others:
             dtype, fill = self.fills[name]
             setattr(self, name, np.concatenate((getattr(self, name), np.full(more, fill, dtype))))
 
-    def numbers(self, row: int) -> list[float]:
-        """All columns of floats of one row, in the order of `fills`."""
-        numbers: list[float] = self._block[:, row].tolist()
-        return numbers
+    def _lay(self, block: Floats) -> None:
+        self._block, self._bytes = block, block.data.cast("B")
+        for name, column in zip(self._floats, block.T, strict=True):
+            setattr(self, name, column)
+
+    def snapshot(self) -> Self:
+        """The columns as they are now, for whoever reads them, and nothing else, while these change."""
+        twin = copy(self)
+        twin._lay(self._block[: max(1, self.rows)].copy())
+        for name in self._others:
+            setattr(twin, name, getattr(self, name)[: self.rows].copy())
+        return twin
+
+    def numbers(self, row: int) -> Row:
+        """The first `told` columns of floats of one row, in the order of `fills`."""
+        return self._row.unpack_from(self._bytes, row * self._row_bytes)
 
     def reset(self, row: int) -> None:
         """Make the row as if never written."""
@@ -81,6 +103,7 @@ class NodeTable(Table):
     and `prefill_share` tell what a typical request takes there.
     """
 
+    told = 21
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "known": ("?", 0),
         "leaving": ("?", 0),
@@ -172,19 +195,24 @@ class NodeTable(Table):
         self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
         self.others_at_s[rows] = now_s
 
-    def waiting(self, numbers: list[float], now_s: float, flow_memory_s: float) -> Waiting[float]:
-        """The work before one node, from the numbers of its row."""
-        load_at_s, others_flow, others_s, others_at_s, inflow, own_flow, own_flow_at_s = numbers[13:20]
-        age_s = now_s - load_at_s
-        if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
-            own_flow *= exp((own_flow_at_s - now_s) / flow_memory_s)
-            others_flow = max(0.0, inflow - own_flow)
-            others_s = others_flow * age_s
-        elif others_at_s >= load_at_s:
-            others_s += others_flow * (now_s - others_at_s)
-        else:
-            others_s = others_flow * age_s
-        return Waiting._make((*numbers[:13], age_s, others_flow, others_s))
+
+def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
+    """Seconds until the prompt of a request that arrives now would begin, by the numbers of a node's row."""
+    (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
+     idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
+     inflow, own_flow, own_flow_at_s, _) = row  # fmt: skip
+    age_s = now_s - load_at_s
+    if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
+        others_flow = max(0.0, inflow - own_flow * exp((own_flow_at_s - now_s) / flow_memory_s))
+        others_s = others_flow * age_s
+    elif others_at_s >= load_at_s:
+        others_s += others_flow * (now_s - others_at_s)
+    else:
+        others_s = others_flow * age_s
+    return wait_s(
+        (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
+         idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s)
+    )  # fmt: skip
 
 
 class ModelTable(Table):
@@ -195,8 +223,10 @@ class ModelTable(Table):
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
         others_flow: what the last plan expects everybody else to send for this model.
+        roster: counts up whenever a node comes or goes: while it stays, so does every row's node.
     """
 
+    told = 9
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -238,6 +268,7 @@ class ModelTable(Table):
         super().__init__()
         self._row_of: dict[int, int] = {}
         self._in_step = True
+        self.roster = 0
 
     def list_node(self, node: int) -> int:
         """The row of the node, a fresh one when it did not list the model before."""
@@ -245,6 +276,7 @@ class ModelTable(Table):
         if row is None:
             row = self._row_of[node] = self.add_row()
             self.node[row] = node
+            self.roster += 1
             self._in_step = self._in_step and row == node
         return row
 
@@ -259,6 +291,7 @@ class ModelTable(Table):
         if row is None:
             return
         self.rows -= 1
+        self.roster += 1
         self._in_step = self._in_step and row == self.rows
         if row != self.rows:
             self.copy_row(self.rows, row)

@@ -20,16 +20,16 @@ from isochrone.fleet import (
     NodeJoined,
     NodeReturned,
     NodeSilent,
-    Planned,
     PulseReceived,
     RttMeasured,
     Tick,
 )
+from isochrone.gateway.planner import Planner
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.model import FleetView, GatewayPulse, Request
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
-from isochrone.routing import Router, plan_if_due
+from isochrone.routing import Router
 from isochrone.wire import WireError
 from isochrone.wire.gateways import GATEWAY_FLOWS_MAX, decode_gateway_pulse, encode_gateway_pulse
 from isochrone.wire.nodes import bytes_digest, decode_card, decode_idle, decode_pulse
@@ -78,6 +78,9 @@ class Membership:
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, set[Listener]] = {}
         self._epoch = clock.unix_ms()
+        self._planner = Planner(
+            fleet, clock=clock, fold=self.step, log=log, at_once_nodes_max=settings.plan_at_once_nodes_max
+        )
         self.undecodable = 0
         self.idle_heard = 0
 
@@ -93,7 +96,8 @@ class Membership:
         self._spawn(self._speak())
 
     async def stop(self) -> None:
-        """End all probes and ticks."""
+        """End all probes, ticks and plans."""
+        await self._planner.stop()
         tasks = [*self._tasks, *self._probes.values()]
         for task in tasks:
             task.cancel()
@@ -105,13 +109,8 @@ class Membership:
             self._perform(effect)
 
     def view(self, request: Request, router: Router) -> FleetView:
-        """What is believed now, with a plan that is fresh enough, to place `request`."""
-        view = self.fleet.view(request.model, self._clock.now_s())
-        plan = plan_if_due(view, request, router)
-        if plan is None:
-            return view
-        self.step(Planned(request.model, plan))
-        return self.fleet.view(request.model, self._clock.now_s())
+        """What is believed now, to place `request`, with a plan that is fresh or soon will be."""
+        return self._planner.view(request, router)
 
     @contextmanager
     def told_of_silence(self, node: str, listener: Listener) -> Iterator[None]:

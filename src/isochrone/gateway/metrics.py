@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from isochrone.demand import ArrivalRates
-from isochrone.model import Estimate, Outcome, OutcomeKind
+from isochrone.model import Decision, Estimate, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from isochrone.gateway.membership import Membership
@@ -38,6 +38,12 @@ class GatewayMetrics:
             registry=registry,
             buckets=_SHARES,
         )
+        self._slo = Counter(
+            "isochrone_slo_decisions_total",
+            "First decisions on requests with an SLO, by whether the choice was predicted to keep it",
+            ["predicted"],
+            registry=registry,
+        )
         self.probes_sent = Counter(
             "isochrone_probes_sent_total", "Probes sent for a policy's sake", registry=registry
         )
@@ -61,6 +67,11 @@ class GatewayMetrics:
         self._rate = Gauge(
             "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
         )
+
+    def decided(self, decision: Decision) -> None:
+        """Count what an SLO can expect of a request's first decision."""
+        if decision.slo is not None:
+            self._slo.labels("met" if decision.slo.met else "unmet").inc()
 
     def attempted(self, outcome: Outcome, estimate: Estimate) -> None:
         """Count one attempt."""

@@ -21,6 +21,7 @@ from isochrone.relay import Exchange, Headers
 from isochrone.routing import Router, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
+from isochrone.wire.objectives import read_objective
 from isochrone.wire.subjects import HEADER_DECISION, HEADER_POLICY, HEADER_TIMEOUT_MS
 
 CLIENT_LEFT = 499
@@ -79,7 +80,12 @@ class Serve:
         parts, now_s = self._parts, self._parts.clock.now_s()
         request_id = f"req-{parts.luck.getrandbits(64):016x}"
         try:
-            ask = openai.Ask(request_id, exchange.path, now_s + _timeout_s(exchange, parts.settings))
+            ask = openai.Ask(
+                request_id,
+                exchange.path,
+                now_s + _timeout_s(exchange, parts.settings),
+                read_objective(exchange.header),
+            )
             router = _router(exchange, parts)
             request = openai.parse_request(ask, exchange.body)
             if parts.membership.fleet.surely_unknown(request.model):
@@ -96,6 +102,7 @@ class Serve:
         parts.rates.arrived(request.model, now_s)
         parts.retries.earn()
         decision = route(parts.membership.view(request, router), request, parts.luck, router)
+        parts.metrics.decided(decision)
         parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
         try:
             return await _Course(parts, exchange, request, _Plan(decision, router)).run()
@@ -183,9 +190,9 @@ class _Course:
             why = reasons or "the gateway has not heard of a node that has it, and may soon"
             return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
         left_ms = (self._request.deadline_s - decision.at_s) * 1e3
+        if any(candidate.estimate.ttft_ms <= left_ms for candidate in decision.candidates):
+            return None  # most often known from the first: the others' estimates are not even made
         soonest_ms = min(candidate.estimate.ttft_ms for candidate in decision.candidates)
-        if soonest_ms <= left_ms:
-            return None
         return Refusal(
             503,
             f"No node can begin to answer within {left_ms:.0f} ms; the soonest would take about "

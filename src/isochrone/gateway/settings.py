@@ -66,6 +66,7 @@ class GatewaySettings:
         probe_s_max: such a probe is given up after so long: its answer would be too old to use.
         pulse_s: seconds between two words of this gateway to the others on its traffic.
         tick_s: seconds between two looks at who is silent.
+        plan_at_once_nodes_max: a fleet of more nodes is planned in a thread, aside from the requests.
         fleet: bounds and time constants of the beliefs.
         capacity: how capacity is looked at when someone asks.
     """
@@ -94,6 +95,7 @@ class GatewaySettings:
     probe_s_max: float = 1.0
     pulse_s: float = 1.0
     tick_s: float = 0.5
+    plan_at_once_nodes_max: int = 1000
     fleet: FleetSettings = DEFAULT_SETTINGS
     capacity: CapacitySettings = CapacitySettings()
 

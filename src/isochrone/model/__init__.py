@@ -5,7 +5,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 """
 
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
-from isochrone.model.decision import Candidate, Decision, Estimate, Exclusion
+from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion, Origin, SloRoom
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
 from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
 from isochrone.model.listed import ListedColumns, name_hash
@@ -15,14 +15,16 @@ from isochrone.model.places import UNKNOWN_RTT_MS, Places
 from isochrone.model.plan import Homes, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
-from isochrone.model.request import PromptBlocks, Request
+from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Request
 
 __all__ = [
     "NOBODY",
+    "NO_OBJECTIVE",
     "NO_PROBES",
     "UNKNOWN_RTT_MS",
     "Bools",
     "Candidate",
+    "Candidates",
     "Columns",
     "Decision",
     "Estimate",
@@ -44,6 +46,8 @@ __all__ = [
     "NodeCard",
     "NodeView",
     "Numbers",
+    "Objective",
+    "Origin",
     "Outcome",
     "OutcomeKind",
     "Peer",
@@ -55,6 +59,7 @@ __all__ = [
     "Pulse",
     "Request",
     "Roll",
+    "SloRoom",
     "Timings",
     "name_hash",
 ]

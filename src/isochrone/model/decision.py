@@ -1,6 +1,9 @@
 """A decision that explains itself."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, overload
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,104 @@ class Candidate:
     estimate: Estimate
 
 
+class Candidates(Sequence[Candidate]):
+    """Candidates, best first, each told when first looked at: most decisions are asked for their choice only.
+
+    Equal to a tuple of the same candidates, and pickled as one.
+    """
+
+    __slots__ = ("_tell", "_told")
+
+    def __init__(self, count: int, tell: Callable[[int], Candidate]) -> None:
+        """`tell` makes the candidate at a place, 0 to `count` - 1, from values that change no more."""
+        self._tell = tell
+        self._told: list[Candidate | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Candidate, ...]: ...
+
+    def __getitem__(self, at: int | slice) -> Candidate | tuple[Candidate, ...]:
+        if isinstance(at, slice):
+            return tuple(self)[at]
+        told = self._told[at]
+        if told is None:
+            told = self._told[at] = self._tell(at % len(self._told))
+        return told
+
+    def __eq__(self, other: object) -> bool:
+        return tuple(self) == tuple(other) if isinstance(other, tuple | Candidates) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class Exclusion:
     """A node that could not be chosen, and why, in words for a person."""
 
     node: str
     why: str
+
+
+class Origin(StrEnum):
+    """Where a policy found its choice."""
+
+    OWN = "own"
+    """Among the best of the nodes that are this gateway's by the plan."""
+    PREFIX = "prefix"
+    """It holds the beginning of the prompt."""
+    DRAWN = "drawn"
+    """By lot, by the plan's weights over all nodes."""
+    IDLE = "idle"
+    """It announced that it has room."""
+    SPARE = "spare"
+    """By lot, for a request that has time to spare."""
+    ALL = "all"
+    """All nodes were compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class SloRoom:
+    """How the choice stands to the client's SLO, by prediction.
+
+    In milliseconds; None where there is no limit.
+
+    Attributes:
+        ttft_ms: the limit for the first token seen; of an answer that is not streamed, for the whole.
+        tpot_ms: the limit for each later token.
+        ttft_room_ms: that limit less the prediction and a margin for its error; below 0 when it misses.
+        tpot_room_ms: the limit less the prediction; below 0 when it misses.
+        heeded: the policy looked for a node that keeps it: when this one misses, every candidate does.
+    """
+
+    ttft_ms: float | None
+    tpot_ms: float | None
+    ttft_room_ms: float | None
+    tpot_room_ms: float | None
+    heeded: bool = False
+
+    @property
+    def met(self) -> bool:
+        """Whether no limit is missed."""
+        return self.leaves(0.0)
+
+    def leaves(self, share: float) -> bool:
+        """Whether at least this share of each limit is left."""
+        return (self.ttft_ms is None or (self.ttft_room_ms or 0.0) >= share * self.ttft_ms) and (
+            self.tpot_ms is None or (self.tpot_room_ms or 0.0) >= share * self.tpot_ms
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +171,27 @@ class Decision:
         model: what was asked for.
         policy: name of the policy that decided.
         candidates: every candidate, best first: the first is the choice, the others are the runners-up in
-            the order in which they are tried. Empty when nothing can serve the request.
+            the order in which they are tried. Empty when nothing can serve the request. Their estimates
+            may be worked out only when looked at, by what was believed when it was decided.
         exclusions: every other node that lists the model.
         at_s: when, on the gateway's monotonic clock.
+        slo: how the choice stands to the request's SLO; None without an SLO or without a choice.
+        origin: where the policy found the choice; None when it does not tell.
     """
 
     request_id: str
     model: str
     policy: str
-    candidates: tuple[Candidate, ...]
+    candidates: Sequence[Candidate]
     exclusions: tuple[Exclusion, ...]
     at_s: float
+    slo: SloRoom | None = None
+    origin: Origin | None = None
+
+    @property
+    def unmet(self) -> SloRoom | None:
+        """By how much the choice is predicted to miss the SLO, or None when it does not."""
+        return None if self.slo is None or self.slo.met else self.slo
 
     @property
     def chosen(self) -> Candidate | None:

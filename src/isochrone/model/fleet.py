@@ -1,6 +1,6 @@
 """What a gateway believes of the fleet at the instant of one decision: the input of routing."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -113,8 +113,13 @@ class NodeView:
 
 
 class Numbers(NamedTuple):
-    """What a score needs of one node and its model: the fields of the same names of their views."""
+    """What a score needs of one node and its model: the fields of the same names of their views, by value.
 
+    `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
+    `cached_tokens_base` is 0.
+    """
+
+    node: str
     rtt_ms: float
     wait_s: float
     age_s: float
@@ -124,7 +129,7 @@ class Numbers(NamedTuple):
     tpot_ms: float
     bias_ms: float
     error_ms: float
-    cached_prefix: Mapping[int, None]
+    held_bytes: int
     cached_tokens_base: float
     cached_tokens_per_byte: float
 
@@ -137,6 +142,15 @@ class Roll:
 
     def __init__(self, model: str, nodes: Sequence[NodeView]) -> None:
         self._model, self._nodes = model, nodes
+
+    @property
+    def roster(self) -> int:
+        """While it stays the same, every index means the same node."""
+        return 0
+
+    def snapshot(self) -> "Roll":
+        """The same with columns that stay as they are now."""
+        return self
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -153,11 +167,18 @@ class Roll:
         """All nodes at once."""
         return ListedColumns(self._model, self._nodes)
 
-    def numbers(self, index: int) -> Numbers:
-        """What a score needs of the node at `index`, without the rest."""
-        node = self._nodes[index]
+    def numbers(self, index: int, blocks: PromptBlocks) -> Numbers:
+        """What a score of this prompt needs of the node at `index`, without the rest."""
+        return self.look((index,), blocks)[0]
+
+    def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
+        """The numbers of several nodes, in the order of `indices`: looked at together they cost less."""
+        return [self._numbers(self._nodes[index], blocks) for index in indices]
+
+    def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
         return Numbers(
+            node.node,
             node.rtt_ms,
             node.wait_s,
             node.age_s,
@@ -167,8 +188,8 @@ class Roll:
             model.tpot_ms,
             model.bias_ms,
             model.error_ms,
-            model.cached_prefix,
-            model.cached_tokens_base,
+            blocks.prefix_bytes(model.cached_prefix),
+            model.cached_tokens_base if model.cached_prefix else 0.0,
             model.cached_tokens_per_byte,
         )
 
@@ -193,11 +214,12 @@ class Roll:
         return {index: held_bytes for index, held_bytes in held if held_bytes}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FleetView:
     """All nodes that could serve one model, at one instant, and what is known of that model everywhere.
 
-    A window on the beliefs of one gateway: read it before the next event is folded in.
+    A window on the beliefs of one gateway: read it before the next event is folded in, and write nothing to
+    it. It is not frozen only because one is made for each decision, and to freeze takes three times as long.
 
     Attributes:
         now_s: the gateway's monotonic clock.
@@ -253,6 +275,10 @@ class FleetView:
     def of(cls, model: str, nodes: Sequence[NodeView], now_s: float = 0.0) -> "FleetView":
         """A view of these nodes, all else as by default."""
         return cls(now_s=now_s, model=model, nodes=Roll(model, nodes))
+
+    def snapshot(self) -> "FleetView":
+        """What a plan is made from, by value: to be read in another thread while events are folded in."""
+        return replace(self, nodes=self.nodes.snapshot(), places=self.places.snapshot(), idle=())
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same view with these nodes left out of the choice."""

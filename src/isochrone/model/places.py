@@ -21,6 +21,13 @@ class Places:
         self._numbers: dict[str, int] = {}
         self._from: dict[str, Floats] = {}
 
+    def snapshot(self) -> "Places":
+        """The same, for whoever reads it while regions are added here."""
+        twin = Places(self._rtt_between)
+        twin._numbers.update(self._numbers)
+        twin._from.update(self._from)
+        return twin
+
     def number(self, region: str) -> int:
         """The number of a region, a new one when it was never asked for."""
         return self._numbers.setdefault(region, len(self._numbers))

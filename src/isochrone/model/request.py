@@ -2,6 +2,7 @@
 
 from collections.abc import Container
 from dataclasses import dataclass
+from itertools import takewhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,32 @@ class PromptBlocks:
 
     def prefix_bytes(self, known: Container[int]) -> int:
         """How many leading bytes of the prompt consist of blocks in `known`."""
-        blocks = 0
-        for block in self.hashes:
-            if block not in known:
-                break
-            blocks += 1
-        return blocks * self.block_bytes
+        return len(list(takewhile(known.__contains__, self.hashes))) * self.block_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """What a client wants of an answer.
+
+    Attributes:
+        ttft_ms: the first token is to be seen within so long, or None. An answer that is not streamed is seen
+            all at once: then this is for the whole of it.
+        tpot_ms: each later token is to take no longer, on average, or None.
+        completion: the last token counts, not the first; None: as the request streams, the first of a stream
+            and the last of an answer that comes whole.
+    """
+
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    completion: bool | None = None
+
+    @property
+    def has_slo(self) -> bool:
+        """Whether there is a limit to keep."""
+        return self.ttft_ms is not None or self.tpot_ms is not None
+
+
+NO_OBJECTIVE = Objective()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +59,7 @@ class Request:
         output_tokens_max: the client's limit on the answer, as far as it matters for estimates, or None.
         stream: the client reads the answer token by token.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
+        objective: what the client wants of the answer.
     """
 
     id: str
@@ -47,3 +69,10 @@ class Request:
     output_tokens_max: int | None = None
     stream: bool = False
     deadline_s: float = float("inf")
+    objective: Objective = NO_OBJECTIVE
+
+    @property
+    def wants_completion(self) -> bool:
+        """Whether the last token counts, not the first."""
+        wanted = self.objective.completion
+        return not self.stream if wanted is None else wanted

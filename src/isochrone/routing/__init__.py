@@ -9,7 +9,8 @@ from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_
 from isochrone.routing.choice import RANKED_MAX
 from isochrone.routing.estimate import EstimateWeights, estimate
 from isochrone.routing.luck import Luck
-from isochrone.routing.route import Router, draw_probes, plan_if_due, route
+from isochrone.routing.planning import make_plan
+from isochrone.routing.route import Router, draw_probes, plan_if_due, route, wants_plan
 
 __all__ = [
     "CATALOGUE",
@@ -22,6 +23,8 @@ __all__ = [
     "draw_probes",
     "estimate",
     "find_policy",
+    "make_plan",
     "plan_if_due",
     "route",
+    "wants_plan",
 ]

@@ -1,13 +1,26 @@
 """What a policy is given, and what shape it has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from isochrone.model import Columns, Estimate, FleetView, Floats, Indices, NodeView, Numbers, Request
+from isochrone.model import (
+    Candidate,
+    Candidates,
+    Columns,
+    Estimate,
+    FleetView,
+    Floats,
+    Indices,
+    NodeView,
+    Numbers,
+    Origin,
+    Request,
+    SloRoom,
+)
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
 from isochrone.routing.luck import Luck
 
@@ -17,6 +30,9 @@ RANKED_MAX = 9
 _DRAWS_MAX = 16
 _LOOKS = 4
 _IDLE_LOOKS = 4
+
+Looked = tuple[float, int, float, Numbers]
+"""A node that was looked at: score in milliseconds, index, cached tokens, and what they come from."""
 
 
 class Choice:
@@ -29,6 +45,8 @@ class Choice:
         view: the fleet as believed now.
         request: what is to be placed.
         wanted: how many nodes of the ranking somebody will look at: the choice and its runners-up.
+        origin: where the policy found the first of its ranking, if it tells.
+        heeds_slo: the policy looks for a node that keeps the request's SLO.
     """
 
     def __init__(
@@ -36,9 +54,10 @@ class Choice:
     ) -> None:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
-        self._estimates: dict[int, Estimate] = {}
-        self._numbers: dict[int, Numbers] = {}
-        self._scores: dict[int, tuple[float, float]] = {}
+        self._terms = Terms.of(view, request, weights)
+        self.origin: Origin | None = None
+        self.heeds_slo = False
+        self._looked: dict[int, Looked] = {}
         self._nodes: dict[int, NodeView] = {}
 
     # -- one node ------------------------------------------------------------------------------------
@@ -52,36 +71,48 @@ class Choice:
 
     def numbers(self, index: int) -> Numbers:
         """What a score needs of one node."""
-        known = self._numbers.get(index)
-        if known is None:
-            known = self._numbers[index] = self.view.nodes.numbers(index)
-        return known
+        return self._look(index)[3]
 
     def score_ms(self, index: int) -> float:
         """The score of that node's estimate, without the estimate."""
-        return self._score(index)[0]
+        return self._look(index)[0]
 
-    def _score(self, index: int) -> tuple[float, float]:
-        known = self._scores.get(index)
-        if known is None:
-            known = self._scores[index] = self._terms.score(self.numbers(index))
-        return known
+    def look(self, indices: Collection[int]) -> list[Looked]:
+        """Score these nodes, each at most once; together that costs less than one by one."""
+        looked, score = self._looked, self._terms.score
+        unknown = [index for index in indices if index not in looked]
+        if unknown:
+            nodes = self.view.nodes.look(unknown, self.request.blocks)
+            for index, numbers in zip(unknown, nodes, strict=True):
+                score_ms, cached_tokens = score(numbers)
+                looked[index] = (score_ms, index, cached_tokens, numbers)
+        return [looked[index] for index in indices]
 
-    @cached_property
-    def _terms(self) -> Terms:
-        return Terms.of(self.view, self.request, self._weights)
+    def _look(self, index: int) -> Looked:
+        return self._looked.get(index) or self.look((index,))[0]
 
     def estimate(self, index: int) -> Estimate:
-        """When that node would answer; worked out at most once."""
-        known = self._estimates.get(index)
-        if known is None:
-            known = self._terms.estimate(self.numbers(index), self._score(index))
-            self._estimates[index] = known
-        return known
+        """When that node would answer."""
+        score_ms, _, cached_tokens, numbers = self._look(index)
+        return self._terms.estimate(numbers, (score_ms, cached_tokens))
+
+    def tell(self, ranked: Sequence[int]) -> Candidates:
+        """These nodes as candidates by what is believed now; their estimates are made when looked at."""
+        estimate, looked = self._terms.estimate, self.look(ranked)
+
+        def told(at: int) -> Candidate:
+            score_ms, _, cached_tokens, numbers = looked[at]
+            return Candidate(numbers.node, estimate(numbers, (score_ms, cached_tokens)))
+
+        return Candidates(len(looked), told)
+
+    def slo_room(self, index: int) -> SloRoom:
+        """How that node stands to the request's SLO."""
+        return self._terms.slo_room(self.estimate(index), heeded=self.heeds_slo)
 
     def may(self, index: int) -> bool:
         """Whether that node may be chosen."""
-        return index not in self.view.left_out and self.view.nodes.available(index)
+        return self.view.nodes.available(index) and index not in self.view.left_out
 
     # -- all nodes -----------------------------------------------------------------------------------
 
@@ -93,8 +124,10 @@ class Choice:
     @property
     def any_usable(self) -> bool:
         """Whether any node may be chosen; most often known from a first look."""
-        nodes = len(self.view.nodes)
-        return any(self.may(index) for index in range(min(nodes, _LOOKS))) or len(self.usable) > 0
+        for index in range(min(len(self.view.nodes), _LOOKS)):
+            if self.may(index):
+                return True
+        return len(self.usable) > 0
 
     @cached_property
     def usable(self) -> Indices:
@@ -114,6 +147,12 @@ class Choice:
         """Leading bytes of the prompt in a node's prefix cache, for the usable nodes that hold any."""
         owners = self.view.nodes.owners(self.request.blocks)
         return {index: held for index, held in owners.items() if self.may(index)}
+
+    def owners_of_most(self, count: int) -> list[int]:
+        """Up to `count` of the `owners`, those that hold most first; of equals the first in the view."""
+        owners = self.view.nodes.owners(self.request.blocks)
+        order = sorted(owners, key=lambda index: (-owners[index], index))
+        return list(islice(filter(self.may, order), count))
 
     def hit_share(self) -> Floats:
         """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""
@@ -185,7 +224,7 @@ class Choice:
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """`indices` by the whole estimate, least score first."""
-        return sorted(indices, key=lambda index: (self.score_ms(index), index))
+        return [index for _, index, _, _ in sorted(self.look(indices))]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isochrone.model import Estimate, FleetView, Floats, Numbers, PromptBlocks, Request
+from isochrone.model import Estimate, FleetView, Floats, Numbers, Objective, Request, SloRoom
 
 PRIOR_PREFILL_BASE_MS = 50.0
 PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -26,11 +26,13 @@ class EstimateWeights:
     """What a client cares for, beside the first token.
 
     Attributes:
-        beta_stream: weight of a later token when the client reads along; reading is slower than decoding.
-        beta_whole: weight of a later token when the client waits for the whole answer.
+        beta_stream: weight of a later token when the first one counts, as for a client that reads along:
+            reading is slower than decoding.
+        beta_whole: weight of a later token when the last one counts, as for a client that waits for it all.
         congestion: weight of what a request takes from those who come after it.
         kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
         uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
+        slo_margin: so many times its uncertainty a node's first token must come before an SLO's limit.
     """
 
     beta_stream: float = 0.1
@@ -38,29 +40,32 @@ class EstimateWeights:
     congestion: float = 1.0
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
+    slo_margin: float = 1.0
 
 
 DEFAULT_WEIGHTS = EstimateWeights()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Terms:
-    """What a score needs of the request and of the view, whatever the node.
+    """What a score needs of the request and of the view, whatever the node; made for each, and so not frozen.
 
     Attributes:
-        blocks: the prompt's.
         prompt_tokens: its length, estimated.
         later_tokens: expected tokens of the answer after the first.
         beta: weight of a later token.
         price: of a millisecond of prompt processing.
+        stream: the client reads along.
+        objective: what the client wants of the answer.
         weights: the others.
     """
 
-    blocks: PromptBlocks
     prompt_tokens: float
     later_tokens: float
     beta: float
     price: float
+    stream: bool
+    objective: Objective
     weights: EstimateWeights
 
     @classmethod
@@ -68,23 +73,23 @@ class Terms:
         """The terms of one request."""
         price = view.plan.prefill_price if view.plan is not None else 0.0
         return cls(
-            blocks=request.blocks,
             prompt_tokens=view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
             later_tokens=_output_tokens(view, request) - 1,
-            beta=weights.beta_stream if request.stream else weights.beta_whole,
+            beta=weights.beta_whole if request.wants_completion else weights.beta_stream,
             price=weights.congestion * price,
+            stream=request.stream,
+            objective=request.objective,
             weights=weights,
         )
 
     def score(self, node: Numbers) -> tuple[float, float]:
         """(the estimate's score in milliseconds, prompt tokens believed cached): all that a choice needs."""
-        (rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
-         cached_prefix, cached_base, cached_per_byte) = node  # fmt: skip
+        (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
+         held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
         if base_ms <= 0 and ms_per_token <= 0:
             base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
-        cached_tokens = 0.0
-        if cached_prefix:  # the last token is always computed anew
-            cached_tokens = cached_base + cached_per_byte * self.blocks.prefix_bytes(cached_prefix)
+        cached_tokens = cached_base + cached_per_byte * held_bytes
+        if cached_tokens:  # the last token is always computed anew
             cached_tokens = max(0.0, min(cached_tokens, self.prompt_tokens - 1))
         prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
         decode_ms = self.later_tokens * (tpot_ms or PRIOR_TPOT_MS)
@@ -111,6 +116,24 @@ class Terms:
             cached_tokens=int(cached_tokens),
             output_tokens=round(self.later_tokens + 1),
             score_ms=score_ms,
+        )
+
+    def slo_room(self, estimate: Estimate, *, heeded: bool = False) -> SloRoom:
+        """How a node with this estimate stands to the SLO.
+
+        Of an answer that is not streamed the client sees the first token with the last. An answer of one
+        token has no later ones: it keeps any limit for them.
+        """
+        ttft_ms, tpot_ms = self.objective.ttft_ms, self.objective.tpot_ms
+        seen_ms = estimate.ttft_ms if self.stream else estimate.total_ms
+        seen_ms += self.weights.slo_margin * estimate.uncertainty_ms
+        later_ms = estimate.decode_ms / self.later_tokens if self.later_tokens > 0 else 0.0
+        return SloRoom(
+            ttft_ms=ttft_ms,
+            tpot_ms=tpot_ms,
+            ttft_room_ms=None if ttft_ms is None else ttft_ms - seen_ms,
+            tpot_room_ms=None if tpot_ms is None else tpot_ms - later_ms,
+            heeded=heeded,
         )
 
 

@@ -20,11 +20,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import Bools, FleetView, Floats, Hashes, Homes, Peer
+from isochrone.model import Bools, FleetView, Floats, Hashes, Homes, Indices, Peer
 
 _ITERATIONS = 24
 _WORK_SHARE_MIN = 1e-4
 _EXP_MAX = 60.0
+_ROUNDING = 1e-9
+_UNSURE_SHARE_MAX = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,15 @@ def divide(
     names = [group[0].name for group in groups]
     last = view.plan.homes if view.plan is not None else None
     shares = _shares(groups, last.shares if last is not None else {}, settings.share_gain)
-    rtt_ms = np.stack([_rtt_ms(view, group)[nodes] for group in groups])
-    noise = np.stack([_gumbel(view.nodes.columns.name_hash[nodes], group[0]) for group in groups])
-    likings, weights = (
-        noise - rtt_ms / settings.rtt_ms,
-        capacity[nodes] / max(float(capacity[nodes].sum()), 1e-9),
-    )
+    name_hash, likings = view.nodes.columns.name_hash[nodes], np.empty((len(nodes), len(groups)))
+    for at, group in enumerate(groups):
+        likings[:, at] = _gumbel(name_hash, group[0]) - _rtt_ms(view, group)[nodes] / settings.rtt_ms
+    weights = capacity[nodes] / max(float(capacity[nodes].sum()), 1e-9)
     before = last.lifts_ms if last is not None else {}
     lifts = np.array([before.get(name, 0.0) for name in names]) / settings.rtt_ms
-    lifts = _balanced(likings, weights, shares, lifts)
-    owner = np.argmax(likings + lifts[:, None], axis=0)
+    favourites = _Favourites(likings)
+    lifts = _balanced(favourites, weights, shares, lifts)
+    owner = favourites.under(lifts)
     ours = next(at for at, group in enumerate(groups) if any(peer.name == view.me.name for peer in group))
     return Homes(
         own=nodes[owner == ours],
@@ -96,12 +97,43 @@ def _shares(groups: list[list[Peer]], before: Mapping[str, float], gain: float) 
     return np.asarray(shares / shares.sum())
 
 
-def _balanced(likings: Floats, weights: Floats, shares: Floats, lifts: Floats) -> Floats:
+class _Favourites:
+    """For each node the gateway that it likes best, asked again and again under lifts that change little.
+
+    A node can only change its mind when the lifts moved, against each other, by more than what its favourite
+    was ahead; the others are not looked at again. That spares four fifths of a division.
+    """
+
+    def __init__(self, likings: Floats) -> None:
+        """`likings`: shape (nodes, groups)."""
+        self._likings = likings
+        self._lifts, self._owner = np.full(likings.shape[1], np.nan), np.empty(0, np.intp)
+        self._ahead = np.zeros(len(likings))
+
+    def under(self, lifts: Floats) -> Indices:
+        """The favourite of each node, an index of a group, shape (nodes,)."""
+        moved = float(np.ptp(lifts - self._lifts)) + _ROUNDING
+        unsure = np.flatnonzero(~(self._ahead > moved))  # all of them the first time
+        if len(unsure) > _UNSURE_SHARE_MAX * len(self._ahead):
+            return self._look(lifts)
+        owner = self._owner.copy()
+        owner[unsure] = np.argmax(self._likings[unsure] + lifts, axis=1)
+        return owner
+
+    def _look(self, lifts: Floats) -> Indices:
+        liked = self._likings + lifts
+        self._lifts, self._owner = lifts, np.argmax(liked, axis=1)
+        first_two = np.partition(liked, -2, axis=1)[:, -2:]
+        self._ahead = first_two[:, 1] - first_two[:, 0]
+        return self._owner
+
+
+def _balanced(favourites: _Favourites, weights: Floats, shares: Floats, lifts: Floats) -> Floats:
     """Lifts, shape (groups,), at which each group owns its share of the weights, as nearly as can be."""
     best, least = lifts, np.inf
     step = 1.0
     for _ in range(_ITERATIONS):
-        owner = np.argmax(likings + lifts[:, None], axis=0)
+        owner = favourites.under(lifts)
         got = np.bincount(owner, weights, minlength=len(shares))
         off = float(np.max(np.abs(got - shares) / shares))
         if off <= least:

@@ -135,16 +135,16 @@ def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, h
     """Slot-seconds a second that everybody but us is expected to send to each node, shape (nodes,).
 
     The other gateways pour as we do, on nodes that are not our home; of those, what each node tells is better
-    known. What the nodes tell beyond all gateways' word comes from users of their own, and stays as it is.
+    known, as far as it is for this model. What users of a node's own send is not counted: the node tells its
+    backlog, and what comes in a second is little beside it.
     """
-    inflow = columns.inflow
-    background = max(0.0, 1.0 - all_ / max(float(inflow.sum()), _WORK_MIN_S)) * inflow
+    flow = others * poured / max(float(poured.sum()), _WORK_MIN_S)
     if homes is not None:
-        poured = poured.copy()
-        poured[homes.own] = 0.0
-    flow = others * poured / max(float(poured.sum()), _WORK_MIN_S) + background
-    if homes is not None:
-        flow[homes.own] = columns.others_inflow[homes.own]
+        strange = poured.copy()
+        strange[homes.own] = 0.0
+        flow = others * strange / max(float(strange.sum()), _WORK_MIN_S)
+        ours = min(1.0, all_ / max(float(columns.inflow.sum()), _WORK_MIN_S))
+        flow[homes.own] = ours * columns.others_inflow[homes.own]
     return np.asarray(flow)
 
 

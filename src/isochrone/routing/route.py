@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import Candidate, Decision, Exclusion, FleetView, Plan, Request
+from isochrone.model import Decision, Exclusion, FleetView, Plan, Request
 from isochrone.routing.catalogue import DEFAULT_POLICY, Policy
 from isochrone.routing.choice import RANKED_MAX, Choice
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights
@@ -14,6 +14,8 @@ from isochrone.routing.planning import due, make_plan
 _EXCLUSIONS_MAX = 32
 _NODES_TOLD_MAX = 256
 """In a larger fleet, who was left out is told only when nobody is left."""
+_NODES_LOOKED_AT = 16
+"""Up to so many nodes are sooner looked at one by one than as columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,20 +45,22 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         request_id=request.id,
         model=request.model,
         policy=router.policy.name,
-        candidates=tuple(
-            Candidate(view.nodes.name(index), choice.estimate(index))
-            for index in ranked[: router.candidates_max]
-        ),
+        candidates=choice.tell(ranked[: router.candidates_max]),
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
+        slo=choice.slo_room(ranked[0]) if ranked and request.objective.has_slo else None,
+        origin=choice.origin,
     )
 
 
+def wants_plan(view: FleetView, router: Router) -> bool:
+    """Whether the policy wants a plan and the last has grown old."""
+    return router.policy.plans and due(view) and len(view.nodes) > 0
+
+
 def plan_if_due(view: FleetView, request: Request, router: Router) -> Plan | None:
-    """A new plan where the policy wants one and the last has grown old; fold it in before the decision."""
-    if router.policy.plans and due(view) and len(view.nodes):
-        return make_plan(view, request, router.weights)
-    return None
+    """A new plan where one is wanted; fold it in before the decision."""
+    return make_plan(view, request, router.weights) if wants_plan(view, router) else None
 
 
 def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:
@@ -68,6 +72,9 @@ def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:
 
 
 def _exclusions(view: FleetView) -> tuple[Exclusion, ...]:
-    left_out = np.flatnonzero(~view.nodes.columns.available)[:_EXCLUSIONS_MAX]
-    nodes = [view.nodes[int(index)] for index in left_out]
+    if len(view.nodes) <= _NODES_LOOKED_AT:
+        left_out = [index for index in range(len(view.nodes)) if not view.nodes.available(index)]
+    else:
+        left_out = np.flatnonzero(~view.nodes.columns.available)[:_EXCLUSIONS_MAX].tolist()
+    nodes = [view.nodes[index] for index in left_out]
     return tuple(Exclusion(node.node, node.unavailable) for node in nodes if node.unavailable is not None)

@@ -125,6 +125,7 @@ class Job:
         output_tokens_max: the limit that the client sets, or None.
         blocks: the prompt's hash chain; its `block_bytes` are tokens times `BYTES_PER_TOKEN`.
         priority: 0 is the highest.
+        slo: its client asks for the scenario's SLO.
     """
 
     id: int
@@ -137,3 +138,4 @@ class Job:
     output_tokens_max: int | None = None
     blocks: PromptBlocks = field(default_factory=PromptBlocks)
     priority: int = 0
+    slo: bool = False

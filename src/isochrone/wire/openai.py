@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from isochrone.model import PromptBlocks, Request
+from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
 
 CHAT_PATH = "/v1/chat/completions"
@@ -53,11 +53,13 @@ class Ask:
         id: the id given to the request.
         path: `CHAT_PATH` or `COMPLETIONS_PATH`.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
+        objective: what the client wants of the answer.
     """
 
     id: str
     path: str
     deadline_s: float = float("inf")
+    objective: Objective = NO_OBJECTIVE
 
 
 def parse_request(ask: Ask, body: bytes) -> Request:
@@ -78,6 +80,7 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         output_tokens_max=_output_tokens_max(fields),
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
+        objective=ask.objective,
     )
 
 

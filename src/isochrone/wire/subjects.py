@@ -51,6 +51,15 @@ Written as `name` or `name:parameter=value,...`.
 HEADER_TIMEOUT_MS = b"x-isochrone-timeout-ms"
 """In a request: how long the client will wait for the whole answer, in milliseconds."""
 
+HEADER_SLO_TTFT_MS = b"x-slo-ttft-ms"
+"""In a request: the client wants to see its first token within so many milliseconds."""
+
+HEADER_SLO_TPOT_MS = b"x-slo-tpot-ms"
+"""In a request: the client wants each later token to take no longer than so many milliseconds."""
+
+HEADER_OBJECTIVE = b"x-isochrone-objective"
+"""In a request: what counts, `first-token` or `completion`."""
+
 HEADER_LOAD = b"endpoint-load-metrics"
 """In the head of each answer of a node for tokens or to a probe: its load, in ORCA's JSON form."""
 

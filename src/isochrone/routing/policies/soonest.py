@@ -1,6 +1,7 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
-Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix. Source:
+Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix; for a request
+with an SLO, inflow of work and use of memory. Source:
 `isochrone.routing.estimate`, `isochrone.routing.planning` and `isochrone.routing.homes`; shortest expected
 delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
@@ -8,17 +9,25 @@ Candidates are the best of the nodes that are ours by the plan, of which our own
 that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
 weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they
 became idle. The least estimate of them wins.
+
+A request with an SLO that several nodes keep has time to spare, which others may lack. It goes where it takes
+least from them, among these candidates and some more nodes drawn by lot. Where no node keeps it, the soonest
+is taken, and the decision tells by how much it misses.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from isochrone.model import Floats
+import numpy as np
+
+from isochrone.model import Floats, Origin
 from isochrone.routing.choice import Choice
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
 
 _DRAWS_PER_NODE = 3
+_RHO_MAX = 0.98
+_SCARCE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,11 @@ class Parameters:
         spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
             that are not ours are looked at too.
         plan: draw by the plan; without it all nodes are compared.
+        slo: a request with an SLO takes what it needs to keep it; without it such a request wants the soonest
+            too.
+        fill: of an SLO's limits, the share that a request with time to spare may use up.
+        own: what a millisecond of its own is worth to such a request, against one of others.
+        spares: nodes of our own, drawn by lot, that such a request looks at too.
     """
 
     draws: float = 0.0
@@ -41,37 +55,109 @@ class Parameters:
     owners: int = 8
     spill: float = 2.0
     plan: bool = True
+    slo: bool = True
+    fill: float = 0.5
+    own: float = 0.1
+    spares: int = 8
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
         within("front", self.front, 0, 8)
         within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
+        within("fill", self.fill, 0, 1)
+        within("own", self.own, 0, 100)
+        within("spares", self.spares, 0, 64)
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     front = choice.view.front[: parameters.front] if parameters.plan else ()
-    candidates = dict.fromkeys(index for index in front if choice.may(index))
-    if parameters.owners and choice.owners:
-        by_length = sorted(choice.owners, key=lambda index: (-choice.owners[index], index))
-        candidates.update(dict.fromkeys(by_length[: parameters.owners]))
+    candidates = dict.fromkeys(filter(choice.may, front), Origin.OWN)
+    if parameters.owners:
+        candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
     if not candidates or not parameters.plan or _crowded(choice, candidates, parameters):
-        candidates.update(dict.fromkeys(_drawn(choice, luck, parameters)))
+        origin, drawn = _drawn(choice, luck, parameters)
+        candidates = dict.fromkeys(drawn, origin) | candidates
         if parameters.idle:
-            candidates.update(dict.fromkeys(choice.idle(parameters.idle)))
-    return choice.soonest(list(candidates))[: choice.wanted]
+            candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
+    if parameters.slo and choice.request.objective.has_slo:
+        choice.heeds_slo = True
+        spreads = _memory_to_spare(choice)
+        spares = _spares(choice, luck, parameters) if spreads else []
+        candidates = dict.fromkeys(spares, Origin.SPARE) | candidates
+        order = _least_wanted_first(choice, list(candidates), parameters, spreads=spreads)
+    else:
+        order = choice.soonest(list(candidates))
+    choice.origin = candidates[order[0]]
+    return order[: choice.wanted]
 
 
-def _crowded(choice: Choice, candidates: Iterable[int], parameters: Parameters) -> bool:
+def _spares(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
+    """Nodes drawn by lot of those that are ours, of all where none is."""
+    plan = choice.view.plan if parameters.plan else None
+    if plan is None or plan.homes is None:
+        return choice.draw(parameters.spares, luck)
+    own = plan.homes.own
+    drawn = [int(own[luck.randrange(len(own))]) for _ in range(parameters.spares if len(own) else 0)]
+    return [index for index in drawn if choice.may(index)]
+
+
+def _memory_to_spare(choice: Choice) -> bool:
+    """Whether most usable nodes have the model ready.
+
+    Else models compete for memory, and a request that goes where others do not keeps another model out.
+    """
+    return float(np.mean(choice.columns.ready_in_s[choice.usable] > 0.0)) < _SCARCE
+
+
+def _least_wanted_first(
+    choice: Choice, indices: Sequence[int], parameters: Parameters, *, spreads: bool
+) -> list[int]:
+    """`indices` for a request with an SLO: those that keep it by least score, then the others likewise.
+
+    Before them all goes, if it `spreads`, one of those that keep it with time to spare: the one that takes
+    least from others. A node that must load the model first is none: others would lose the room.
+    """
+    order = choice.soonest(indices)
+    rooms = {index: choice.slo_room(index) for index in order}
+    order.sort(key=lambda index: not rooms[index].met)
+    spare = 1.0 - parameters.fill
+    easy = [
+        index for index in order if rooms[index].leaves(spare) and choice.numbers(index).ready_in_s <= 0.0
+    ]
+    if spreads and easy:
+        best = min(easy, key=_cost_ms(choice, easy, parameters.own).__getitem__)
+        order.remove(best)
+        order.insert(0, best)
+    return order
+
+
+def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, float]:
+    """By how much all who come to each node later are delayed by this prompt, and `own` times its own score.
+
+    In a line that is busy for a share rho of the time a second more delays rho / (1 - rho) others by it
+    (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period). Nothing where nobody else goes. A
+    node is as busy as its slots or its memory, whichever is shorter.
+    """
+    few, columns = np.array(indices, np.intp), choice.columns
+    rho = np.maximum(columns.inflow[few] / np.maximum(1.0, columns.slots[few]), columns.kv_used[few])
+    rho = np.minimum(rho, _RHO_MAX)
+    estimates = [choice.estimate(index) for index in indices]
+    taken_ms = rho / (1.0 - rho) * np.array([estimate.prefill_ms for estimate in estimates])
+    costs_ms = taken_ms + own * np.array([estimate.score_ms for estimate in estimates])
+    return dict(zip(indices, costs_ms.tolist(), strict=True))
+
+
+def _crowded(choice: Choice, candidates: Collection[int], parameters: Parameters) -> bool:
     """Whether our own nodes are worse than what the whole fleet would give us."""
     plan = choice.view.plan
     if plan is None or plan.homes is None:
         return not choice.view.front
-    return min(map(choice.score_ms, candidates)) > parameters.spill * 1e3 * plan.level_s
+    return min(choice.look(candidates))[0] > parameters.spill * 1e3 * plan.level_s
 
 
-def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
+def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> tuple[Origin, list[int]]:
     """A few nodes of the whole fleet by the plan's weights; the best of all where no plan can tell."""
     plan = choice.view.plan if parameters.plan else None
     if plan is not None:
@@ -80,8 +166,8 @@ def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
         if count < len(plan.edges):
             drawn = [index for index in draw(plan.edges, count, luck) if choice.may(index)]
             if drawn:
-                return drawn
-    return choice.least(choice.service.score_ms)
+                return Origin.DRAWN, drawn
+    return Origin.ALL, choice.least(choice.service.score_ms)
 
 
 def draw(edges: Floats, count: int, luck: Luck) -> list[int]:

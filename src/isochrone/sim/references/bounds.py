@@ -52,6 +52,7 @@ def bounds(
         ("tokens_out", [job.output_tokens for job in jobs]),
     ):
         columns[name] = np.array(values)
+    columns["slo"] = np.array([job.slo for job in jobs], np.bool_)
     columns["region"] = np.array([job.region for job in jobs], dtype=object)
     columns["model"] = np.array([job.model for job in jobs], dtype=object)
     columns["counted"] = np.array([job.at_s >= scenario.warmup_s for job in jobs], np.bool_)

@@ -135,6 +135,15 @@ _COLUMNS = (
     _Column("predicted off by", "median error of the predicted TTFT", "prediction_error", _percent),
 )
 
+_SLO_COLUMNS = (
+    _Column(
+        "SLO kept", "answers within the SLO, of the requests that asked for it", "slo_kept_share", _percent
+    ),
+    _Column("others, mean", "time to first token of those that did not ask", "others_ttft_ms.mean", _time),
+    _Column("others, p95", "time to first token of those that did not ask", "others_ttft_ms.p95", _time),
+)
+"""Told where some requests ask for the SLO."""
+
 
 def write_report(folder: Path, words: ReportWords) -> Path:
     """Make `report.html`, `pictures/` and `summary.json` of all runs in `folder`; returns the page's path.
@@ -253,7 +262,9 @@ def _table(cell: Cell, ratios: dict[str, Interval]) -> str:
     gaps = {policy: cell.gap(policy) for policy in cell.runs}
     with_gap = any(not math.isnan(gap) for gap in gaps.values())
     tails = any(len(runs.summaries) > 1 for runs in cell.runs.values())
-    titles = [("policy", "")] + [(column.title, column.why) for column in _COLUMNS]
+    asked = any(summary.slo_requests for runs in cell.runs.values() for summary in runs.summaries.values())
+    columns = _COLUMNS + (_SLO_COLUMNS if asked else ())
+    titles = [("policy", "")] + [(column.title, column.why) for column in columns]
     titles.insert(2, (f"mean, times that of {cell.ours}", "with its 95% interval"))
     if tails:
         titles.append((f"p99, times that of {cell.ours}", "with its 95% interval"))
@@ -266,7 +277,7 @@ def _table(cell: Cell, ratios: dict[str, Interval]) -> str:
     rows = []
     for runs in cell.sorted_runs:
         ours = runs.policy == cell.ours
-        cells_ = [_figure_cell(runs, column) for column in _COLUMNS]
+        cells_ = [_figure_cell(runs, column) for column in columns]
         cells_.insert(1, _ratio_cell(ratios.get(runs.policy)))
         if tails:
             cells_.append(_ratio_cell(None if ours else cell.ratio(runs.policy, "p99")))

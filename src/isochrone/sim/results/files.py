@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isochrone.ports import SettingError
-from isochrone.sim.results.rows import SCHEMA, RunColumns, run_table
+from isochrone.sim.results.rows import LATER_COLUMNS, SCHEMA, RunColumns, run_table
 
 _META_KEY = b"isochrone.run"
 _NOT_STORED = ("wall_s",)
@@ -102,6 +102,8 @@ def read_run(path: Path) -> tuple[RunMeta, pa.Table]:
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise SettingError(f"{path} is not a run of a simulation, or is damaged: {error}") from error
+    for name in (each for each in LATER_COLUMNS if each not in table.column_names):
+        table = table.append_column(name, pa.array([False] * table.num_rows, pa.bool_()))
     missing = set(SCHEMA.names) - set(table.column_names)
     if missing:
         raise SettingError(f"{path} lacks the columns {', '.join(sorted(missing))}")

@@ -23,10 +23,13 @@ SCHEMA = pa.schema(
         ("queue_ms", _MS), ("load_ms", _MS), ("ttft_ms", _MS), ("total_ms", _MS), ("rtt_ms", _MS),
         ("est_ttft_ms", _MS), ("est_wait_ms", _MS), ("est_cold_ms", _MS), ("est_prefill_ms", _MS),
         ("est_decode_ms", _MS), ("est_score_ms", _MS), ("runner_up", _TEXT), ("runner_up_score_ms", _MS),
-        ("age_s", _MS),
+        ("age_s", _MS), ("slo", pa.bool_()), ("est_slo_met", pa.bool_()),
     ]
 )  # fmt: skip
 """The columns of a run and their types; NaN and the empty text stand for what a request did not have."""
+
+LATER_COLUMNS = ("slo", "est_slo_met")
+"""Truths that runs stored before there were objectives do not have: false there."""
 
 
 def blank_columns(rows: int) -> dict[str, NDArray[np.generic]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from isochrone.sim.results.files import RunMeta
-from isochrone.sim.results.rows import codes, ended_as, numbers, tpots_ms
+from isochrone.sim.results.rows import codes, ended_as, numbers, tpots_ms, truths
 from isochrone.sim.results.statistics import mean, quantile
 
 SUMMARY_FILE = "summary.json"
@@ -66,6 +66,9 @@ class RunSummary:
         busiest_over_mean: requests of the busiest node over those of the average node.
         messages_per_request: pulses, probes and announcements of the whole run over all its requests.
         retry_amplification: attempts over requests that were attempted at all.
+        slo_requests: how many asked for the SLO.
+        slo_kept_share: answers within the SLO over those; NaN when none asked.
+        others_ttft_ms: as `ttft_ms`, of those that did not ask.
     """
 
     meta: RunMeta
@@ -86,6 +89,9 @@ class RunSummary:
     busiest_over_mean: float
     messages_per_request: float
     retry_amplification: float
+    slo_requests: int
+    slo_kept_share: float
+    others_ttft_ms: Spread
 
 
 def summarise(table: pa.Table, meta: RunMeta, slo: Slo | None = None) -> RunSummary:
@@ -97,7 +103,7 @@ def summarise(table: pa.Table, meta: RunMeta, slo: Slo | None = None) -> RunSumm
     tpot_ms, at_s = tpots_ms(table), numbers(table, "at_s")
     good = answered & (ttft_ms <= slo.ttft_ms) & ~(tpot_ms > slo.tpot_ms)
     window_s = meta.counters.get("window_s", float(np.ptp(at_s)) if len(at_s) else 0.0)
-    attempts = numbers(table, "attempts")
+    attempts, asked = numbers(table, "attempts"), truths(table, "slo")
     messages = sum(meta.counters.get(name, 0.0) for name in _MESSAGES)
     return RunSummary(
         meta=meta,
@@ -121,6 +127,9 @@ def summarise(table: pa.Table, meta: RunMeta, slo: Slo | None = None) -> RunSumm
         busiest_over_mean=_busiest_over_mean(table, meta),
         messages_per_request=_over(messages, rows),
         retry_amplification=_over(float(np.sum(attempts)), float(np.sum(attempts > 0))),
+        slo_requests=int(np.sum(asked)),
+        slo_kept_share=_over(float(np.sum(good & asked)), float(np.sum(asked))),
+        others_ttft_ms=Spread.of(ttft_ms[answered & ~asked]),
     )
 
 

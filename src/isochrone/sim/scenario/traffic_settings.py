@@ -129,6 +129,7 @@ class TrafficSettings:
         day: the day curve.
         surges: for a while more.
         priorities: weights of priority 0, 1, ...; 0 is the highest.
+        slo_share: share of the requests that ask for the scenario's [slo].
     """
 
     source: Source = "generated"
@@ -153,3 +154,4 @@ class TrafficSettings:
     day: DaySettings = DaySettings()
     surges: tuple[Surge, ...] = ()
     priorities: tuple[float, ...] = (1.0,)
+    slo_share: float = number(0.0, least=0, most=1)

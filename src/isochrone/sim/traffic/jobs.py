@@ -21,7 +21,7 @@ from isochrone.sim.spec import BYTES_PER_TOKEN, Job, NodeSpec
 from isochrone.sim.traffic.arrivals import Draft, drafts, read_trace
 from isochrone.sim.traffic.prompts import Asked, Prompts, Writer, chains, mean_tokens
 from isochrone.sim.traffic.rate_curve import RateCurve, rate_curve
-from isochrone.sim.traffic.streams import Floats, Ints, luck_for, pick, zipf_shares
+from isochrone.sim.traffic.streams import Bools, Floats, Ints, luck_for, pick, zipf_shares
 from isochrone.sim.traffic.traces import MOONCAKE_BLOCK_TOKENS
 
 _SAMPLE = 20_000
@@ -102,6 +102,7 @@ class _Batch:
     regions: Ints
     clients: Ints
     priorities: Ints
+    slos: Bools
     prompts: Prompts
     draft: Draft
 
@@ -132,7 +133,9 @@ class _Plan:
     def batches(self, source: Iterator[Draft]) -> Iterator[_Batch]:
         """The drafts with a place, a client, a model and a prompt each, to the end of the scenario."""
         traffic = self.traffic
-        luck = {use: luck_for(self.seed, use) for use in ("regions", "clients", "models", "priorities")}
+        luck = {
+            use: luck_for(self.seed, use) for use in ("regions", "clients", "models", "priorities", "slos")
+        }
         clients_shares = zipf_shares(traffic.clients_per_region, traffic.client_zipf)
         models_shares = zipf_shares(len(self.models), traffic.model_zipf)
         writer = Writer(traffic.prefix, self.seed)
@@ -159,6 +162,7 @@ class _Plan:
                 regions=regions,
                 clients=clients,
                 priorities=pick(np.array(traffic.priorities), drawn["priorities"][:count]),
+                slos=drawn["slos"][:count] < traffic.slo_share,
                 prompts=writer.write(asked),
                 draft=draft,
             )
@@ -198,7 +202,7 @@ def _jobs(plan: _Plan, source: Iterator[Draft]) -> Iterator[Job]:
     number = 0
     for batch in plan.batches(source):
         prompts = batch.prompts
-        for at_s, region, client, model, prompt, output, blocks, priority in zip(
+        for at_s, region, client, model, prompt, output, blocks, priority, slo in zip(
             batch.times_s.tolist(),
             batch.regions.tolist(),
             batch.clients.tolist(),
@@ -207,11 +211,12 @@ def _jobs(plan: _Plan, source: Iterator[Draft]) -> Iterator[Job]:
             batch.draft.output_tokens.tolist(),
             _chains(batch, traffic),
             batch.priorities.tolist(),
+            batch.slos.tolist(),
             strict=True,
         ):
             told = output if traffic.output_known else limit
             where, which = regions[region], names[model]
-            yield Job(number, at_s, where, client, which, prompt, output, told, blocks, priority)
+            yield Job(number, at_s, where, client, which, prompt, output, told, blocks, priority, slo)
             number += 1
 
 

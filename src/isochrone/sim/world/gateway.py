@@ -27,11 +27,13 @@ from isochrone.fleet import (
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
 from isochrone.model import (
+    NO_OBJECTIVE,
     Candidate,
     Decision,
     FleetView,
     GatewayPulse,
     Me,
+    Objective,
     Outcome,
     OutcomeKind,
     Request,
@@ -88,6 +90,7 @@ class GatewayPlan:
         timeout_s: when it gives a request up.
         attempts_max: nodes tried for one request.
         stream: clients read answers token by token.
+        slo: what those of them want who ask for an SLO.
     """
 
     router: Router
@@ -97,6 +100,7 @@ class GatewayPlan:
     timeout_s: float
     attempts_max: int
     stream: bool = True
+    slo: Objective = NO_OBJECTIVE
 
 
 class SimGateway:
@@ -159,6 +163,7 @@ class SimGateway:
             output_tokens_max=job.output_tokens_max,
             stream=self._plan.stream,
             deadline_s=now_s + self._plan.timeout_s,
+            objective=self._plan.slo if job.slo else NO_OBJECTIVE,
         )
         return Flight(job, request, self.index, admitted_s=now_s, deadline_s=request.deadline_s)
 
@@ -170,7 +175,7 @@ class SimGateway:
         decision = self._decide(self._view(flight, now_s), flight, now_s)
         candidate = decision.chosen
         left_ms = (flight.deadline_s - now_s) * 1e3
-        if candidate is None or min(c.estimate.ttft_ms for c in decision.candidates) > left_ms:
+        if candidate is None or all(c.estimate.ttft_ms > left_ms for c in decision.candidates):
             flight.decision = None if candidate is None else decision
             return self._end(flight, "refused", now_s)
         return self._try(flight, decision, candidate, now_s)

@@ -19,7 +19,7 @@ _FLOATS = (
     "est_cold_ms", "est_prefill_ms", "est_decode_ms", "est_score_ms", "runner_up_score_ms", "age_s",
 )  # fmt: skip
 _WHOLES = ("client", "prompt_tokens", "cached_tokens", "output_tokens", "tokens_out")
-_SMALL = ("region", "gateway", "model", "kind", "attempts")
+_SMALL = ("region", "gateway", "model", "kind", "attempts", "slo", "est_slo_met")
 _NODES = ("node", "runner_up")
 NOTHING = Estimate(_NAN, _NAN, _NAN, _NAN, 0.0, _NAN, 0.0, 0, 0, 0, _NAN)
 
@@ -54,7 +54,7 @@ class Recorder:
         for name, value in (
             ("at_s", job.at_s), ("client", job.client), ("region", self._codes["region"][job.region]),
             ("model", self._codes["model"][job.model]), ("gateway", flight.gateway),
-            ("prompt_tokens", job.prompt_tokens), ("output_tokens", job.output_tokens),
+            ("prompt_tokens", job.prompt_tokens), ("output_tokens", job.output_tokens), ("slo", job.slo),
         ):  # fmt: skip
             self._columns[name][row] = value
 
@@ -78,6 +78,7 @@ class Recorder:
             }
         decision = flight.decision
         if decision is not None and decision.candidates:
+            values["est_slo_met"] = decision.slo is not None and decision.slo.met
             chosen = decision.candidates[0]
             estimate = chosen.estimate
             values |= {
@@ -106,6 +107,8 @@ class Recorder:
         for name in _NODES:
             told[name] = np.array(self._nodes, dtype=object)[told[name]]
         told["attempts"] = np.maximum(told["attempts"], 0).astype(np.int8)
+        told["slo"] = told["slo"].astype(np.int16) > 0
+        told["est_slo_met"] = told["est_slo_met"].astype(np.int16) > 0
         told["gateway"] = told["gateway"].astype(np.int16)
         told["request"] = np.arange(self.rows, dtype=np.int64)
         told["counted"] = told["at_s"].astype(np.float64) >= warmup_s

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from isochrone.fleet import FleetSettings, GatewayHeard, IdleAnnounced, ProbeAnswered
-from isochrone.model import GatewayPulse, Load, Timings
+from isochrone.model import GatewayPulse, Load, Objective, Timings
 from isochrone.routing import Policy, Router
 from isochrone.sim.node import Done, FirstToken, NodeEvent
 from isochrone.sim.scenario.settings import Scenario
@@ -119,6 +119,7 @@ class World:
                 timeout_s=scenario.gateways.timeout_s,
                 attempts_max=scenario.gateways.attempts_max,
                 stream=scenario.traffic.stream,
+                slo=Objective(scenario.slo.ttft_ms, scenario.slo.tpot_ms),
             ),
             outside,
             luck=self._stream(f"gateway-{index}"),

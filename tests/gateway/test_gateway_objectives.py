@@ -1,0 +1,121 @@
+"""A whole gateway before a stand-in for nodes: what clients may want, and what they are told of it."""
+
+import json
+import random
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from gateway_nouns import MODEL, Clock, FakeBus, a_fleet
+
+from isochrone.gateway.gateway import Gateway
+from isochrone.gateway.settings import GatewaySettings
+from isochrone.relay import Exchange, HttpClient, HttpServer
+from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH
+from isochrone.wire.subjects import DECISIONS_PATH
+
+BODIES = {
+    CHAT_PATH: {"model": MODEL, "messages": [{"role": "user", "content": "Why?"}], "stream": True},
+    COMPLETIONS_PATH: {"model": MODEL, "prompt": "Why?"},
+}
+
+
+async def answer(exchange: Exchange) -> None:
+    exchange.reply(200, b'{"choices": []}')
+
+
+@dataclass
+class Lab:
+    """A gateway with the nodes `a` and `b`, and a client of it."""
+
+    client: HttpClient
+    url: str = ""
+
+    async def ask(self, path: str = CHAT_PATH, **headers: str) -> tuple[int, dict, str]:
+        """(status, body, the node that answered)."""
+        given = tuple((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+        response = await self.client.request(
+            "POST", self.url + path, given, json.dumps(BODIES[path]).encode()
+        )
+        body = await response.read()
+        node = dict(response.headers).get(b"x-isochrone-node", b"").decode()
+        return response.status, json.loads(body), node
+
+    async def get(self, path: str) -> str:
+        response = await self.client.request("GET", self.url + path)
+        return (await response.read()).decode()
+
+    async def explained(self) -> dict:
+        return json.loads(await self.get(DECISIONS_PATH + "last"))
+
+
+@pytest.fixture
+async def lab() -> AsyncIterator[Lab]:
+    nodes = HttpServer(answer, error_body=lambda *_: b"")
+    url = f"http://127.0.0.1:{await nodes.start('127.0.0.1', 0)}"
+    fleet = a_fleet("a", "b", url=url)
+    gateway = Gateway(
+        GatewaySettings(port=0, rtt_probe_s=3600.0),
+        fleet=fleet,
+        bus=FakeBus(),
+        clock=Clock(),
+        luck=random.Random(1),
+    )
+    lab = Lab(HttpClient())
+    lab.url = f"http://127.0.0.1:{await gateway.start()}"
+    yield lab
+    await lab.client.close()
+    await gateway.stop()
+    await nodes.close()
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [("x-slo-ttft-ms", "soon"), ("x-slo-tpot-ms", "0"), ("x-isochrone-objective", "cheapest")],
+)
+async def test_a_header_that_makes_no_sense_is_a_400_that_names_it(lab, path, header, value):
+    status, body, node = await lab.ask(path, **{header: value})
+    assert (status, node) == (400, "")
+    error = body["error"]
+    assert (error["type"], error["param"], error["code"]) == (
+        "invalid_request_error",
+        header,
+        "invalid_value",
+    )
+    assert header in error["message"]
+    assert 'isochrone_requests_total{status="400"} 1.0' in await lab.get("/metrics")
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
+async def test_an_slo_is_heeded_explained_and_counted(lab, path):
+    status, _, node = await lab.ask(path, x_slo_ttft_ms="60000", x_slo_tpot_ms="12.5")
+    assert status == 200
+    told = await lab.explained()
+    assert told["slo"]["met"] is True
+    assert (told["slo"]["ttft_ms"], told["slo"]["tpot_ms"]) == (60000.0, 12.5)
+    assert told["slo"]["tpot_room_ms"] == 2.5
+    assert told["chosen"] == node
+    await lab.ask(path, x_slo_tpot_ms="9.999")
+    told = await lab.explained()
+    assert (told["slo"]["met"], told["slo"]["heeded"], told["slo"]["ttft_ms"]) == (False, True, None)
+    metrics = await lab.get("/metrics")
+    assert 'isochrone_slo_decisions_total{predicted="met"} 1.0' in metrics
+    assert 'isochrone_slo_decisions_total{predicted="unmet"} 1.0' in metrics
+
+
+async def test_without_an_slo_nothing_is_said_or_counted(lab):
+    assert (await lab.ask(x_isochrone_objective="completion"))[0] == 200
+    told = await lab.explained()
+    assert told["slo"] is None
+    assert told["origin"] in {"own", "all", "drawn"}
+    assert "isochrone_slo_decisions_total{" not in await lab.get("/metrics")
+
+
+async def test_what_counts_changes_what_later_tokens_weigh(lab):
+    """A whole answer counts each later token in full, a first token a tenth of it."""
+    for wanted, weight in (("first-token", 0.1), ("completion", 1.0)):
+        await lab.ask(x_isochrone_objective=wanted)
+        first = (await lab.explained())["candidates"][0]
+        beside = first["ttft_ms"] + first["congestion_ms"] + 0.25 * first["uncertainty_ms"]
+        assert first["score_ms"] - beside == pytest.approx(weight * first["decode_ms"], rel=1e-3)
