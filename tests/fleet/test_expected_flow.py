@@ -7,7 +7,7 @@ import pytest
 from fleet_nouns import MODEL, READY, a_card, a_plan, a_pulse, joined, seen
 
 from isochrone.fleet import Fleet, LoadReported, LoadsReceived, PulseReceived, RttMeasured, Tick
-from isochrone.model import Load
+from isochrone.model import Homes, Load
 
 BUSY = Load(1, running=1, wait_s=10.0, backlog_s=10.0)
 OTHER = replace(READY, name="other")
@@ -144,16 +144,16 @@ def test_what_flows_never_falls_below_nothing():
     assert waits(fleet, seq + 4.0) == pytest.approx([6.0])
 
 
-@pytest.mark.parametrize("flows", [(), (0.5,), (0.5, 0.5, 0.5)])
+@pytest.mark.parametrize("flows", [(), (0.5, 0.5, 0.5)])
 def test_a_plan_of_the_wrong_length_is_ignored(flows):
-    """Nodes came or went while it was made."""
+    """Nodes went while it was made."""
     fleet = joined("a", "b", load=BUSY)
     fleet.step(a_plan(*flows), 0.0)
     assert fleet.view(MODEL, 0.0).plan is None
     assert waits(fleet, 4.0) == pytest.approx([6.0])
 
 
-def test_a_plan_made_before_nodes_came_or_went_is_ignored_though_its_length_fits():
+def test_a_plan_made_before_a_node_went_is_ignored_though_its_length_fits():
     fleet = joined("a", "b", load=BUSY)
     before, planned = fleet.view(MODEL, 0.0).nodes.roster, a_plan(0.5, 0.5)
     fleet.step(PulseReceived(a_pulse("a", seq=2, load=BUSY)), 0.0)
@@ -172,20 +172,34 @@ def test_a_plan_for_a_model_that_nobody_lists_changes_nothing():
     assert waits(fleet, 4.0) == pytest.approx([6.0])
 
 
-def test_the_view_has_the_last_plan_until_nodes_come_or_go():
-    fleet, planned = joined("a", "b"), a_plan(0.0, 0.0)
+def test_a_node_that_comes_waits_for_the_next_plan_and_leaves_the_last_one_be():
+    fleet, planned = joined("a", "b", load=BUSY), a_plan(0.5, 0.5)
     fleet.step(planned, 0.0)
-    assert fleet.view(MODEL, 1.0).plan is planned.plan
-    fleet.step(PulseReceived(a_pulse("a", seq=2)), 1.0)
-    assert fleet.view(MODEL, 1.0).plan is planned.plan
-    fleet.step(PulseReceived(a_pulse("c")), 1.0)
-    fleet.step(a_card("c"), 1.0)
-    assert fleet.view(MODEL, 1.0).plan is None
-    planned = a_plan(0.0, 0.0, 0.0)
-    fleet.step(planned, 1.0)
-    assert fleet.view(MODEL, 1.0).plan is planned.plan
-    fleet.step(PulseReceived(a_pulse("b", seq=2, models=())), 1.0)
-    assert fleet.view(MODEL, 1.0).plan is None
+    fleet.step(PulseReceived(a_pulse("c", load=BUSY)), 0.0)
+    fleet.step(a_card("c"), 0.0)
+    assert fleet.view(MODEL, 0.0).plan is planned.plan
+    fleet.step(late := a_plan(1.0, 1.0, made_at_s=0.1), 0.1)
+    assert fleet.view(MODEL, 0.1).plan is late.plan
+    assert waits(fleet, 4.1) == pytest.approx([10.0 - 4.1 + 0.1 * 0.5 + 4.0])
+    assert waits(fleet, 4.0, node="c") == pytest.approx([6.0])
+
+
+def test_a_plan_goes_on_without_the_node_that_left():
+    """The last of the list takes its index, and takes along what was planned for it."""
+    homes = Homes(np.array([0, 2]), {}, {}, 0.0)
+    fleet = joined("a", "b", "c", load=BUSY)
+    front = {"front": np.array([2, 0]), "front_s": np.array([1.0, 2.0]), "homes": homes}
+    fleet.step(a_plan(0.1, 0.2, 0.3, edges=np.array([1.0, 3.0, 6.0]), **front), 0.0)
+    fleet.step(PulseReceived(a_pulse("a", seq=2, load=BUSY, models=())), 0.0)
+    view = fleet.view(MODEL, 0.0)
+    assert [view.nodes.name(index) for index in range(2)] == ["c", "b"]
+    assert view.plan is not None
+    assert view.plan.homes is not None
+    assert list(view.plan.edges) == [3.0, 5.0]
+    assert list(view.plan.others_flow) == [0.3, 0.2]
+    assert list(view.plan.homes.own) == [0]
+    assert list(view.front) == [0]
+    assert waits(fleet, 1.0, node="c") == pytest.approx([9.3])
 
 
 def test_prompts_of_others_make_a_line_even_where_slots_are_free():

@@ -101,10 +101,11 @@ def test_the_view_tells_only_the_first_few():
     assert told == tuple(range(len(told)))
 
 
-def test_the_front_is_gone_when_nodes_come_or_go():
-    """Its indices would mean others."""
+def test_the_front_goes_on_without_a_node_that_left():
+    """The last of the list has taken its index."""
     fleet = joined("a", "b")
     fleet.step(a_plan(0.0, 0.0, front=np.array([0, 1]), front_s=np.array([1.0, 1.5])), 0.0)
     fleet.step(PulseReceived(a_pulse("a", seq=2, models=())), 1.0)
-    assert fleet.view(MODEL, 1.0).front == ()
+    view = fleet.view(MODEL, 1.0)
+    assert [view.nodes.name(index) for index in view.front] == ["b"]
     fleet.step(a_dispatch(a_request(), "b"), 1.0)

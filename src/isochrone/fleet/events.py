@@ -138,7 +138,10 @@ class GatewayHeard:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
-    """A new plan for a model, made from the view of just now, or from one whose nodes had this `roster`."""
+    """A new plan for a model, made from the view of just now, or from one whose nodes had this `roster`.
+
+    Nodes that came since are not in it; after one went it is void.
+    """
 
     model: str
     plan: Plan

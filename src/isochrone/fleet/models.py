@@ -9,7 +9,7 @@ from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
 from isochrone.fleet.tables import NodeTable
-from isochrone.model import ModelFlow, ModelPulse
+from isochrone.model import ModelFlow, ModelPulse, Plan
 
 _FLOW_MIN = 1e-6
 
@@ -60,7 +60,6 @@ class Models:
                 speed.owners = lore.owners
                 lore.table.list_node(node.row)
                 speed.write(lore.table)
-                lore.plan = lore.front = None
 
     def hear(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
         """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
@@ -90,20 +89,24 @@ class Models:
         if row is not None:
             here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
             self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
+        if row is not None and lore.plan is not None:
+            self._follow(lore, lore.plan.without(row, listing.rows - 1))
         listing.drop_node(node.row)
-        lore.plan = lore.front = None
         lore.probes.forget(node.row)
         if not lore.table.rows and not lore.turn:
             del self._lore[model]  # nobody lists it, and we never sent anything to it
 
     def planned(self, event: Planned, now_s: float) -> None:
-        """Expect of everybody else what the plan expects; nothing, when nodes came or went meanwhile."""
+        """Expect of everybody else what the plan expects; nothing, when nodes left meanwhile."""
         lore, plan = self.of(event.model), event.plan
-        listing, table = lore.table, self._table
-        if len(plan.edges) != listing.rows or event.roster not in (None, listing.roster):
+        listing, table, rows = lore.table, self._table, len(plan.edges)
+        if not 0 < rows <= listing.rows or event.roster not in (None, listing.roster):
             return
-        where, rows = listing.where, listing.rows
+        where = listing.where_first(rows)
         table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
         table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
         listing.others_flow[:rows] = plan.others_flow
+        self._follow(lore, plan)
+
+    def _follow(self, lore: ModelLore, plan: Plan) -> None:
         lore.plan, lore.front = plan, Front(plan)

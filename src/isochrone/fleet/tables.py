@@ -223,7 +223,7 @@ class ModelTable(Table):
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
         others_flow: what the last plan expects everybody else to send for this model.
-        roster: counts up whenever a node comes or goes: while it stays, so does every row's node.
+        roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
     told = 9
@@ -276,14 +276,17 @@ class ModelTable(Table):
         if row is None:
             row = self._row_of[node] = self.add_row()
             self.node[row] = node
-            self.roster += 1
             self._in_step = self._in_step and row == node
         return row
 
     @property
     def where(self) -> Indices | slice:
         """Where in the `NodeTable` its rows are: a slice when both go in step, which spares the copies."""
-        return slice(self.rows) if self._in_step else self.node[: self.rows]
+        return self.where_first(self.rows)
+
+    def where_first(self, rows: int) -> Indices | slice:
+        """Where the first so many are."""
+        return slice(rows) if self._in_step else self.node[:rows]
 
     def drop_node(self, node: int) -> None:
         """The node lists the model no more: the last row takes its place."""

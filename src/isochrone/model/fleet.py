@@ -245,7 +245,7 @@ class FleetView:
         places: the regions of nodes and gateways, and how far they are apart.
         front: nodes that few but we send to and that look best, best first; empty where many gateways share
             all.
-        plan: the last plan for this model, None before the first and after nodes came or went.
+        plan: the last plan for this model, without nodes that left since; None before the first.
     """
 
     now_s: float

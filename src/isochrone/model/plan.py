@@ -1,7 +1,7 @@
 """The plan: what share of the coming requests each node should get, from one gateway's view."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -24,12 +24,17 @@ class Homes:
     shares: Mapping[str, float]
     made_at_s: float
 
+    def without(self, gone: int, last: int) -> "Homes":
+        """The same after node `gone` left and `last` took its index."""
+        return replace(self, own=_moved(self.own, gone, last))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Draw weights for one model, and what is expected of everybody else; good for some tenths of a second.
 
-    All arrays have shape (nodes,), in the order of the view that it was made from.
+    All arrays have shape (nodes,), in the order of the view that it was made from. Nodes that came since are
+    behind those and wait for the next plan.
 
     Attributes:
         made_at_s: when, on the gateway's monotonic clock.
@@ -61,3 +66,31 @@ class Plan:
     homes: Homes | None = None
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
+
+    def without(self, gone: int, last: int) -> "Plan":
+        """The same after node `gone` left and `last`, the last of the view, took its index."""
+        if gone >= len(self.edges):
+            return self
+        return replace(
+            self,
+            edges=np.cumsum(_filled(np.diff(self.edges, prepend=0.0), gone, last)),
+            others_flow=_filled(self.others_flow, gone, last),
+            service_s=_filled(self.service_s, gone, last),
+            prefill_share=_filled(self.prefill_share, gone, last),
+            homes=self.homes.without(gone, last) if self.homes is not None else None,
+            front=_moved(self.front, gone, last),
+            front_s=self.front_s[self.front != gone],
+        )
+
+
+def _moved(indices: Indices, gone: int, last: int) -> Indices:
+    """`indices` without `gone`, and with `gone` in place of `last`, in the same order."""
+    kept = indices[indices != gone]
+    return np.where(kept == last, gone, kept)
+
+
+def _filled(values: Floats, gone: int, last: int) -> Floats:
+    """`values` with that of `last` in the place of `gone`: nothing for a node that came since the plan."""
+    values = values.copy()
+    values[gone] = values[last] if last < len(values) else 0.0
+    return values[:last]
