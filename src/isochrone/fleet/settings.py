@@ -21,6 +21,7 @@ class FleetSettings:
         eject_s: how long, the first time; doubled each time after, until a success.
         eject_s_max: longest ejection.
         samples_memory: about so many samples stand behind a learned speed.
+        changed_samples: what a speed was before it changed counts as so many samples at most.
         prior_samples: how many samples a node's own claim counts as.
         bias_memory_s: a learned bias that is not confirmed fades with this time constant.
         peak_memory_s: a peak in our first tokens on a node is forgotten with this time constant.
@@ -42,6 +43,7 @@ class FleetSettings:
     eject_s: float = 1.0
     eject_s_max: float = 60.0
     samples_memory: float = 40.0
+    changed_samples: float = 3.0
     prior_samples: float = 3.0
     bias_memory_s: float = 60.0
     peak_memory_s: float = 10.0

@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from math import exp
 
-from isochrone.fleet.learn import Average, Line, Peak
+from isochrone.fleet.learn import Average, Peak
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
@@ -23,8 +24,8 @@ class Lore:
 
     settings: FleetSettings
     prefix: PrefixCache
-    prefill: Line = field(init=False)
-    decode: Line = field(init=False)
+    prefill: SpeedLine = field(init=False)
+    decode: SpeedLine = field(init=False)
     bias: Average = field(init=False)
     error: Average = field(init=False)
     response: Average = field(init=False)
@@ -35,7 +36,7 @@ class Lore:
 
     def __post_init__(self) -> None:
         memory = self.settings.samples_memory
-        self.prefill, self.decode = Line(memory), Line(memory)
+        self.prefill, self.decode = self._line(), self._line()
         self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
         self.response, self.service = Average(memory / 4), Average(memory / 4)
         self.ttft_peak = Peak(self.settings.peak_memory_s)
@@ -68,13 +69,16 @@ class Lore:
         """Let the node's own claim count as a few samples before our first."""
         samples = self.settings.prior_samples
         if not self.prefill.count and claim.prefill_ms_per_token > 0:
-            self.prefill = Line(self.settings.samples_memory)
+            self.prefill = self._line()
             self.prefill.expect(
                 claim.prefill_base_ms, claim.prefill_ms_per_token, _PRIOR_PROMPT_TOKENS, samples
             )
         if not self.decode.count and claim.tpot_ms > 0:
-            self.decode = Line(self.settings.samples_memory)
+            self.decode = self._line()
             self.decode.expect(claim.tpot_ms, 0.0, _PRIOR_CONCURRENCY, samples)
+
+    def _line(self) -> SpeedLine:
+        return SpeedLine(self.settings.samples_memory, changed_samples=self.settings.changed_samples)
 
     def bias_ms(self, now_s: float) -> float:
         """The bias, faded to now."""
