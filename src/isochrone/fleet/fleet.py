@@ -70,6 +70,7 @@ class Fleet:
             node=self._node_at,
             row_of=self.row_of,
             owners=lore.owners,
+            kin=lore.kin,
             model=model,
             listing=lore.table,
             now_s=now_s,

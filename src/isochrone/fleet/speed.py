@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from math import exp
 
+from isochrone.fleet.kin import Kin, Kind, Point, decode_sample, prefill_sample
 from isochrone.fleet.learn import Average, Peak
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.owners import Owners
@@ -24,6 +25,7 @@ class Lore:
 
     settings: FleetSettings
     prefix: PrefixCache
+    kin: Kin
     prefill: SpeedLine = field(init=False)
     decode: SpeedLine = field(init=False)
     bias: Average = field(init=False)
@@ -47,12 +49,10 @@ class Lore:
         estimate, sent = flight.estimate, flight.sent
         timings = outcome.timings
         if timings is not None:
-            if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
-                computed_tokens = max(0, timings.prompt_tokens - timings.cached_tokens)
-                self.prefill.add(computed_tokens, timings.prefill_ms)
-            if timings.output_tokens > 1 and timings.decode_ms > 0:
-                tpot_ms = timings.decode_ms / (timings.output_tokens - 1)
-                self.decode.add(timings.concurrency, tpot_ms)
+            if (prompt := prefill_sample(timings)) is not None:
+                self.prefill.add(*prompt)
+            if (answer := decode_sample(timings)) is not None:
+                self.decode.add(*answer)
             self.prefix.learn(request.blocks, timings.cached_tokens, sent)
             self.service.add(timings.prefill_ms + timings.decode_ms)
         else:
@@ -61,21 +61,21 @@ class Lore:
         self.response.add(response_ms)
         self.ttft_peak.add(response_ms, now_s)
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
-            self.error.add(abs(outcome.ttft_ms - estimate.ttft_ms))
+            error_ms = abs(outcome.ttft_ms - estimate.ttft_ms)
+            self.error.add(error_ms)
+            self.kin.learn_first_token(outcome.ttft_ms, error_ms)
             if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
 
-    def begin_from(self, claim: ModelPulse) -> None:
-        """Let the node's own claim count as a few samples before our first."""
+    def begin_from(self, prefill: Point, decode: Point) -> None:
+        """Let the (base, slope) that the node claims, or its kin showed, count as a few samples."""
         samples = self.settings.prior_samples
-        if not self.prefill.count and claim.prefill_ms_per_token > 0:
+        if not self.prefill.count and prefill[1] > 0:
             self.prefill = self._line()
-            self.prefill.expect(
-                claim.prefill_base_ms, claim.prefill_ms_per_token, _PRIOR_PROMPT_TOKENS, samples
-            )
-        if not self.decode.count and claim.tpot_ms > 0:
+            self.prefill.expect(*prefill, _PRIOR_PROMPT_TOKENS, samples)
+        if not self.decode.count and decode[0] > 0:
             self.decode = self._line()
-            self.decode.expect(claim.tpot_ms, 0.0, _PRIOR_CONCURRENCY, samples)
+            self.decode.expect(*decode, _PRIOR_CONCURRENCY, samples)
 
     def _line(self) -> SpeedLine:
         return SpeedLine(self.settings.samples_memory, changed_samples=self.settings.changed_samples)
@@ -103,12 +103,19 @@ class Lore:
 
 @dataclass(slots=True)
 class Speed:
-    """One model on one node: what the node says of it, and what our answers taught."""
+    """One model on one node: what the node says of it, and what our answers taught.
+
+    Attributes:
+        kin: the same model on all nodes.
+        kind: which of them this node is like.
+    """
 
     settings: FleetSettings
     pulse: ModelPulse
     heard_at_s: float
     owners: Owners | None = None
+    kin: Kin = field(default_factory=Kin)
+    kind: Kind = ("", 1)
     node: int = 0
     refused_until_s: float = 0.0
     lore: Lore | None = None
@@ -135,7 +142,8 @@ class Speed:
         """Fold in one answer and what was predicted of it."""
         lore = self._lore()
         if outcome.timings is not None:
-            lore.begin_from(self.pulse)
+            lore.begin_from(self._prefill(), self._tpot())
+            self.kin.learn_speeds(self.kind, outcome.timings)
         lore.learn(request, flight, outcome, now_s)
 
     def failed(self, request: Request) -> None:
@@ -146,7 +154,7 @@ class Speed:
     def _lore(self) -> Lore:
         if self.lore is None:
             memory = PrefixMemory(self.settings.prefix_blocks_max, self.owners, self.node)
-            self.lore = Lore(self.settings, PrefixCache(memory))
+            self.lore = Lore(self.settings, PrefixCache(memory), self.kin)
         return self.lore
 
     def forget_prefix(self) -> None:
@@ -162,8 +170,9 @@ class Speed:
         tpot_ms, tpot_ms_slope = self._tpot()
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
+        error_ms = lore.error.value if lore is not None and lore.error.weight else self.kin.error.value
         if lore is None:
-            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms)
+            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
         return ModelView(
             state=self.pulse.state,
@@ -175,7 +184,7 @@ class Speed:
             cached_tokens_base=cached_base if lore.prefix.memory else 0.0,
             cached_tokens_per_byte=cached_per_byte,
             bias_ms=lore.bias_ms(now_s),
-            error_ms=lore.error.value,
+            error_ms=error_ms,
             observations=lore.answers,
             ttft_peak_ms=lore.ttft_peak.at(now_s),
             response_ms=lore.response.value,
@@ -194,18 +203,21 @@ class Speed:
         table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
+            table.untested[row] = not lore.error.weight
             table.error_ms[row] = lore.error.value
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
 
     def _prefill(self) -> tuple[float, float]:
-        """Our own line once it has samples; until then the node's claim, which its first samples bend."""
-        if self.lore is None or not self.lore.prefill.count:
+        """Our own line once it has samples; until then the node's claim, without one what its kin showed."""
+        if self.lore is not None and self.lore.prefill.count:
+            return self.lore.prefill.fit()
+        if self.pulse.prefill_base_ms > 0 or self.pulse.prefill_ms_per_token > 0:
             return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
-        return self.lore.prefill.fit()
+        return self.kin.prefill(self.kind)
 
     def _tpot(self) -> tuple[float, float]:
         """(base, slope over concurrency), likewise."""
-        if self.lore is None or not self.lore.decode.count:
-            return self.pulse.tpot_ms, 0.0
-        return self.lore.decode.fit()
+        if self.lore is not None and self.lore.decode.count:
+            return self.lore.decode.fit()
+        return (self.pulse.tpot_ms, 0.0) if self.pulse.tpot_ms > 0 else self.kin.decode(self.kind)
