@@ -57,6 +57,10 @@ class Kin:
         if speeds is not None:
             speeds.learn(prefill, decode)
 
+    def untested_error_ms(self, untested: float, share: float) -> float:
+        """Error to expect of a node `untested` so much (see `ModelTable`), `share` as `trial_share`."""
+        return self.error.value + (untested - 1.0) * share * self.response.value
+
     def prefill(self, kind: Kind) -> Point:
         """(base, milliseconds a token) to expect of a node of this kind; zeros when nobody answered yet."""
         speeds = self._kinds.get(kind)

@@ -8,7 +8,6 @@ from typing import overload
 
 import numpy as np
 
-from isochrone.fleet.kin import Kin
 from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.owners import Owners
@@ -41,7 +40,8 @@ class Beliefs:
         node: the belief at a row of `table`.
         row_of: the row of a node by its name.
         owners: who holds which prompt block of this model.
-        kin: what all nodes have shown of this model.
+        kin_error_ms: error to expect of a node that has shown none.
+        trial_ms: more of it for each request under way to a node that never answered.
         model: the model's name.
         listing: numbers of the model on each node that lists it.
         now_s: when.
@@ -53,7 +53,8 @@ class Beliefs:
     node: Callable[[int], NodeBelief]
     row_of: Callable[[str], int | None]
     owners: Owners
-    kin: Kin
+    kin_error_ms: float
+    trial_ms: float
     model: str
     listing: ModelTable
     now_s: float
@@ -103,7 +104,7 @@ class FleetRoll(Roll):
         beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
         listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
         flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
-        kin_error_ms = beliefs.kin.error.value
+        kin_error_ms, trial_ms = beliefs.kin_error_ms, beliefs.trial_ms
         row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
         for index in indices:
             row = row_of(index)
@@ -113,7 +114,7 @@ class FleetRoll(Roll):
             if ready_in_s > 0.0 and listing.loading.item(index):
                 ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
             if untested:
-                error_ms = kin_error_ms
+                error_ms = kin_error_ms + (untested - 1.0) * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
@@ -333,9 +334,10 @@ class FleetColumns:
 
     @cached_property
     def error_ms(self) -> Floats:
-        listing, kin = self._beliefs.listing, self._beliefs.kin
-        error_ms = self._of_model(listing.error_ms)
-        return np.asarray(np.where(self._of_model(listing.untested) > 0.0, kin.error.value, error_ms))
+        beliefs, listing = self._beliefs, self._beliefs.listing
+        untested = self._of_model(listing.untested)
+        expected_ms = beliefs.kin_error_ms + (untested - 1.0) * beliefs.trial_ms
+        return np.asarray(np.where(untested > 0.0, expected_ms, self._of_model(listing.error_ms)))
 
     @cached_property
     def ttft_peak_ms(self) -> Floats:

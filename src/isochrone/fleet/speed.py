@@ -108,6 +108,7 @@ class Speed:
     Attributes:
         kin: the same model on all nodes.
         kind: which of them this node is like.
+        in_flight: requests of ours on their way.
     """
 
     settings: FleetSettings
@@ -118,6 +119,7 @@ class Speed:
     kind: Kind = ("", 1)
     node: int = 0
     refused_until_s: float = 0.0
+    in_flight: int = 0
     lore: Lore | None = None
 
     def hear(self, pulse: ModelPulse, now_s: float) -> None:
@@ -136,7 +138,24 @@ class Speed:
 
     def sent(self, request: Request) -> Sent:
         """A request is on its way there: from now on the node is believed to hold its prompt."""
+        self.in_flight += 1
         return self._lore().prefix.sent(request.blocks)
+
+    def ended(self) -> bool:
+        """One of those is on its way no more, whatever came of it; whether that changes a trial."""
+        self.in_flight = max(0, self.in_flight - 1)
+        return self.on_trial
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether no request of ours was ever answered there."""
+        return self.lore is None or not self.lore.answers
+
+    def _untested(self) -> float:
+        """0 once we saw an error of it; until then 1, and 1 more for each request while none is answered."""
+        if self.lore is not None and self.lore.error.weight:
+            return 0.0
+        return 1.0 + self.in_flight if self.on_trial else 1.0
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
@@ -170,7 +189,9 @@ class Speed:
         tpot_ms, tpot_ms_slope = self._tpot()
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
-        error_ms = lore.error.value if lore is not None and lore.error.weight else self.kin.error.value
+        error_ms = lore.error.value if lore is not None else 0.0
+        if untested := self._untested():
+            error_ms = self.kin.untested_error_ms(untested, self.settings.trial_share)
         if lore is None:
             return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
@@ -203,7 +224,7 @@ class Speed:
         table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
-            table.untested[row] = not lore.error.weight
+            table.untested[row] = self._untested()
             table.error_ms[row] = lore.error.value
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value

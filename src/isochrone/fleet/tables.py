@@ -222,7 +222,8 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
-        untested: 1 until we saw how far first tokens are from their prediction: `error_ms` is its kin's then.
+        untested: 0 once we saw how far first tokens are from their prediction; until then `error_ms` is its
+            kin's. 1, and 1 more for each request of ours on its way while none was ever answered.
         others_flow: what the last plan expects everybody else to send for this model.
         roster: counts up whenever a node comes or goes: while it stays, so does every row's node.
     """
