@@ -161,7 +161,8 @@ class Speed:
         """Fold in one answer and what was predicted of it."""
         lore = self._lore()
         if outcome.timings is not None:
-            lore.begin_from(self._prefill(), self._tpot())
+            if not (lore.prefill.count and lore.decode.count):
+                lore.begin_from(self._prefill(), self._tpot())
             self.kin.learn_speeds(self.kind, outcome.timings)
         lore.learn(request, flight, outcome, now_s)
 
