@@ -131,3 +131,12 @@ def test_a_flow_dies_down_by_its_memory():
     assert flow.at(1.0) == pytest.approx(0.5)
     assert flow.at(11.0) == pytest.approx(0.5 / exp(1))
     assert 0 <= flow.at(1e6) < 1e-9
+
+
+def test_an_average_tells_how_far_its_samples_usually_were():
+    average = Average(40)
+    average.add(50.0)
+    assert average.spread == 0.0
+    for number in range(200):
+        average.add(100.0 + (-1) ** number * 10.0)
+    assert average.spread == pytest.approx(10.0, rel=0.05)

@@ -46,3 +46,13 @@ def test_never_below_the_least_nor_above_the_most(samples):
         rtt.add(sample)
     assert min(samples) * (1 - 1e-9) <= rtt.value_ms <= max(samples) * (1 + 1e-9)
     assert len(rtt.window) <= 16
+
+
+def test_the_spread_of_round_trips_is_their_mean_deviation():
+    rtt = Rtt(0.25)
+    assert rtt.spread_ms == 0.0
+    rtt.add(20.0)
+    assert rtt.spread_ms == 10.0
+    for number in range(60):
+        rtt.add(20.0 + (number % 2) * 4.0)
+    assert rtt.spread_ms == pytest.approx(2.3, abs=0.3)

@@ -35,6 +35,7 @@ def _node_fields(belief: NodeBelief, now_s: float, *, bus_up: bool) -> dict[str,
         "unavailable": belief.unavailable(now_s, bus_up=bus_up),
         "rtt_ms": round(belief.rtt_ms, 2),
         "rtt_measured": belief.rtt_measured,
+        "rtt_spread_ms": round(belief.rtt_spread_ms, 2),
         "age_s": round(now_s - belief.load_at_s, 2),
         "slots": load.slots,
         "running": load.running,
@@ -48,7 +49,8 @@ def _node_fields(belief: NodeBelief, now_s: float, *, bus_up: bool) -> dict[str,
 
 
 def _model_fields(belief: NodeBelief, name: str, now_s: float) -> dict[str, Any]:
-    view = belief.speeds[name].view(max(1, belief.load.running), now_s)
+    speed = belief.speeds[name]
+    view, lore = speed.view(max(1, belief.load.running), now_s), speed.lore
     per_token_ms = view.prefill_ms_per_token
     return {
         "model": name,
@@ -59,5 +61,9 @@ def _model_fields(belief: NodeBelief, name: str, now_s: float) -> dict[str, Any]
         "decode_tokens_per_s": round(1e3 / view.tpot_ms, 1) if view.tpot_ms else None,
         "bias_ms": round(view.bias_ms, 1),
         "error_ms": round(view.error_ms, 1),
+        "prefill_spread": round(lore.prefill.spread, 3) if lore else None,
+        "decode_spread": round(lore.decode.spread, 3) if lore else None,
+        "bias_spread_ms": round(lore.bias.spread, 1) if lore else None,
+        "changes_seen": lore.prefill.changes + lore.decode.changes if lore else 0,
         "answers_seen": view.observations,
     }

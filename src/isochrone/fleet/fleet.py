@@ -32,7 +32,6 @@ from isochrone.model import (
 RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
 
-
 _FRONT_TOLD = 8
 
 
@@ -70,6 +69,8 @@ class Fleet:
             node=self._node_at,
             row_of=self.row_of,
             owners=lore.owners,
+            kin_error_ms=lore.kin.error.value,
+            trial_ms=self._settings.trial_share * lore.kin.response.value,
             model=model,
             listing=lore.table,
             now_s=now_s,
@@ -314,7 +315,7 @@ class Fleet:
             step_s = max(event.estimate.prefill_ms / 1e3, event.estimate.service_s / node.load.slots)
             if row is not None:
                 lore.front.worsen(row, step_s)
-        if speed is not None and speed.expect_load(now_s):
+        if speed is not None and (speed.expect_load(now_s) or speed.on_trial):
             speed.write(lore.table)
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
@@ -328,6 +329,8 @@ class Fleet:
             return ()
         node.release(outcome.request_id)
         speed = node.speeds.get(event.request.model)
+        if speed is not None and speed.ended():
+            speed.write(self._models.of(event.request.model).table)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
             speed.failed(event.request)
         match outcome.kind:

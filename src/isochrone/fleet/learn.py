@@ -11,16 +11,21 @@ class Average:
     Attributes:
         memory: about so many of the last samples count.
         weight: how many samples stand behind `value`, at most `memory`.
+        spread: how far samples usually were from the value before them, a mean deviation (Jacobson 1988).
     """
 
     memory: float
     value: float = 0.0
     weight: float = 0.0
+    spread: float = 0.0
 
     def add(self, sample: float) -> None:
         """Take one more sample in."""
+        off = sample - self.value
+        if self.weight:
+            self.spread += (abs(off) - self.spread) / max(1.0, self.weight)
         self.weight = min(self.weight + 1.0, self.memory)
-        self.value += (sample - self.value) / self.weight
+        self.value += off / self.weight
 
 
 @dataclass(slots=True)
@@ -97,6 +102,16 @@ class Line:
         self.prior_base, self.prior_slope = base, slope
         for x in xs:
             self._fold(x, base + slope * x, samples / 2)
+
+    def scale(self, factor: float, samples: float) -> None:
+        """What is measured became `factor` times as much: keep the shape, weighing `samples` at most."""
+        keep = min(1.0, samples / self.weight) if self.weight > 0.0 else 0.0
+        self.weight *= keep
+        self.x *= keep
+        self.y *= keep * factor
+        self.xx *= keep
+        self.xy *= keep * factor
+        self._fit = None
 
     def add(self, x: float, y: float) -> None:
         """Take one more sample in."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from isochrone.fleet.front import Front
+from isochrone.fleet.kin import Kin
 from isochrone.fleet.learn import Flow, Line
 from isochrone.fleet.output import OutputLength
 from isochrone.fleet.owners import Owners
@@ -29,6 +30,7 @@ class ModelLore:
     output: OutputLength = field(default_factory=OutputLength)
     table: ModelTable = field(default_factory=ModelTable)
     owners: Owners = field(default_factory=Owners)
+    kin: Kin = field(default_factory=Kin)
     plan: Plan | None = None
     front: Front | None = None
     turn: int = 0

@@ -54,10 +54,11 @@ class Models:
     def list_all(self, node: NodeBelief) -> None:
         """The node is known from now on: its models are to be chosen from it."""
         self._table.known[node.row] = True
+        kind = node.card.engine, node.card.slots
         for model, speed in node.speeds.items():
-            lore = self.of(model)
+            lore, speed.kind = self.of(model), kind
             if lore.table.row_of(node.row) is None:
-                speed.owners = lore.owners
+                speed.owners, speed.kin = lore.owners, lore.kin
                 lore.table.list_node(node.row)
                 speed.write(lore.table)
 
@@ -75,7 +76,7 @@ class Models:
             lore, speed = self.of(model.name), node.speeds.get(model.name)
             if speed is None:
                 speed = node.speeds[model.name] = Speed(
-                    self._settings, model, now_s, owners=lore.owners, node=node.row
+                    self._settings, model, now_s, owners=lore.owners, kin=lore.kin, node=node.row
                 )
             else:
                 speed.hear(model, now_s)

@@ -25,11 +25,13 @@ class Rtt:
         gain: weight of the newest sample.
         value_ms: the average; the region table's prior until the first sample.
         measured: whether a sample came in.
+        spread_ms: mean deviation of samples from the average before them, begun at half the first (RFC 6298).
     """
 
     gain: float
     value_ms: float = 0.0
     measured: bool = False
+    spread_ms: float = 0.0
     window: deque[float] = field(default_factory=lambda: deque(maxlen=_RTT_WINDOW))
 
     def add(self, sample_ms: float) -> None:
@@ -37,8 +39,12 @@ class Rtt:
         self.window.append(sample_ms)
         least_ms = min(self.window)
         sample_ms = min(sample_ms, _RTT_OUTLIER_FACTOR * least_ms + _RTT_OUTLIER_MS)
-        self.value_ms += (sample_ms - self.value_ms) * (self.gain if self.measured else 1.0)
-        self.measured = True
+        off_ms = sample_ms - self.value_ms
+        if self.measured:
+            self.spread_ms += self.gain * (abs(off_ms) - self.spread_ms)
+            self.value_ms += self.gain * off_ms
+        else:
+            self.value_ms, self.spread_ms, self.measured = sample_ms, sample_ms / 2, True
 
 
 @dataclass(slots=True)
@@ -152,6 +158,11 @@ class NodeBelief:
     def rtt_measured(self) -> bool:
         """Whether the round trip was measured."""
         return self._rtt is not None
+
+    @property
+    def rtt_spread_ms(self) -> float:
+        """How far measured round trips usually are from their average; 0 until measured."""
+        return self._rtt.spread_ms if self._rtt is not None else 0.0
 
     def expect_rtt(self, rtt_ms: float) -> None:
         """Take the region table's word until the first measurement."""

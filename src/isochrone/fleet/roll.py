@@ -40,6 +40,8 @@ class Beliefs:
         node: the belief at a row of `table`.
         row_of: the row of a node by its name.
         owners: who holds which prompt block of this model.
+        kin_error_ms: error to expect of a node that has shown none.
+        trial_ms: more of it for each request under way to a node that never answered.
         model: the model's name.
         listing: numbers of the model on each node that lists it.
         now_s: when.
@@ -51,6 +53,8 @@ class Beliefs:
     node: Callable[[int], NodeBelief]
     row_of: Callable[[str], int | None]
     owners: Owners
+    kin_error_ms: float
+    trial_ms: float
     model: str
     listing: ModelTable
     now_s: float
@@ -100,14 +104,17 @@ class FleetRoll(Roll):
         beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
         listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
         flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
+        kin_error_ms, trial_ms = beliefs.kin_error_ms, beliefs.trial_ms
         row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
         for index in indices:
             row = row_of(index)
             belief, numbers = node(row), of_node(row)
             (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             bias_ms, bias_at_s, error_ms) = of_model(index)  # fmt: skip
+             bias_ms, bias_at_s, error_ms, untested) = of_model(index)  # fmt: skip
             if ready_in_s > 0.0 and listing.loading.item(index):
                 ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+            if untested:
+                error_ms = kin_error_ms + (untested - 1.0) * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
@@ -327,7 +334,10 @@ class FleetColumns:
 
     @cached_property
     def error_ms(self) -> Floats:
-        return self._of_model(self._beliefs.listing.error_ms)
+        beliefs, listing = self._beliefs, self._beliefs.listing
+        untested = self._of_model(listing.untested)
+        expected_ms = beliefs.kin_error_ms + (untested - 1.0) * beliefs.trial_ms
+        return np.asarray(np.where(untested > 0.0, expected_ms, self._of_model(listing.error_ms)))
 
     @cached_property
     def ttft_peak_ms(self) -> Floats:

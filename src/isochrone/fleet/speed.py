@@ -3,11 +3,13 @@
 from dataclasses import dataclass, field, replace
 from math import exp
 
-from isochrone.fleet.learn import Average, Line, Peak
+from isochrone.fleet.kin import Kin, Kind, Point, decode_sample, prefill_sample
+from isochrone.fleet.learn import Average, Peak
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
@@ -23,8 +25,9 @@ class Lore:
 
     settings: FleetSettings
     prefix: PrefixCache
-    prefill: Line = field(init=False)
-    decode: Line = field(init=False)
+    kin: Kin
+    prefill: SpeedLine = field(init=False)
+    decode: SpeedLine = field(init=False)
     bias: Average = field(init=False)
     error: Average = field(init=False)
     response: Average = field(init=False)
@@ -35,7 +38,7 @@ class Lore:
 
     def __post_init__(self) -> None:
         memory = self.settings.samples_memory
-        self.prefill, self.decode = Line(memory), Line(memory)
+        self.prefill, self.decode = self._line(), self._line()
         self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
         self.response, self.service = Average(memory / 4), Average(memory / 4)
         self.ttft_peak = Peak(self.settings.peak_memory_s)
@@ -46,12 +49,10 @@ class Lore:
         estimate, sent = flight.estimate, flight.sent
         timings = outcome.timings
         if timings is not None:
-            if timings.prefill_ms > 0 and timings.prompt_tokens > 0:
-                computed_tokens = max(0, timings.prompt_tokens - timings.cached_tokens)
-                self.prefill.add(computed_tokens, timings.prefill_ms)
-            if timings.output_tokens > 1 and timings.decode_ms > 0:
-                tpot_ms = timings.decode_ms / (timings.output_tokens - 1)
-                self.decode.add(timings.concurrency, tpot_ms)
+            if (prompt := prefill_sample(timings)) is not None:
+                self.prefill.add(*prompt)
+            if (answer := decode_sample(timings)) is not None:
+                self.decode.add(*answer)
             self.prefix.learn(request.blocks, timings.cached_tokens, sent)
             self.service.add(timings.prefill_ms + timings.decode_ms)
         else:
@@ -60,21 +61,24 @@ class Lore:
         self.response.add(response_ms)
         self.ttft_peak.add(response_ms, now_s)
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
-            self.error.add(abs(outcome.ttft_ms - estimate.ttft_ms))
+            error_ms = abs(outcome.ttft_ms - estimate.ttft_ms)
+            self.error.add(error_ms)
+            self.kin.learn_first_token(outcome.ttft_ms, error_ms)
             if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
 
-    def begin_from(self, claim: ModelPulse) -> None:
-        """Let the node's own claim count as a few samples before our first."""
+    def begin_from(self, prefill: Point, decode: Point) -> None:
+        """Let the (base, slope) that the node claims, or its kin showed, count as a few samples."""
         samples = self.settings.prior_samples
-        if not self.prefill.count and claim.prefill_ms_per_token > 0:
-            self.prefill = Line(self.settings.samples_memory)
-            self.prefill.expect(
-                claim.prefill_base_ms, claim.prefill_ms_per_token, _PRIOR_PROMPT_TOKENS, samples
-            )
-        if not self.decode.count and claim.tpot_ms > 0:
-            self.decode = Line(self.settings.samples_memory)
-            self.decode.expect(claim.tpot_ms, 0.0, _PRIOR_CONCURRENCY, samples)
+        if not self.prefill.count and prefill[1] > 0:
+            self.prefill = self._line()
+            self.prefill.expect(*prefill, _PRIOR_PROMPT_TOKENS, samples)
+        if not self.decode.count and decode[0] > 0:
+            self.decode = self._line()
+            self.decode.expect(*decode, _PRIOR_CONCURRENCY, samples)
+
+    def _line(self) -> SpeedLine:
+        return SpeedLine(self.settings.samples_memory, changed_samples=self.settings.changed_samples)
 
     def bias_ms(self, now_s: float) -> float:
         """The bias, faded to now."""
@@ -99,14 +103,23 @@ class Lore:
 
 @dataclass(slots=True)
 class Speed:
-    """One model on one node: what the node says of it, and what our answers taught."""
+    """One model on one node: what the node says of it, and what our answers taught.
+
+    Attributes:
+        kin: the same model on all nodes.
+        kind: which of them this node is like.
+        in_flight: requests of ours on their way.
+    """
 
     settings: FleetSettings
     pulse: ModelPulse
     heard_at_s: float
     owners: Owners | None = None
+    kin: Kin = field(default_factory=Kin)
+    kind: Kind = ("", 1)
     node: int = 0
     refused_until_s: float = 0.0
+    in_flight: int = 0
     lore: Lore | None = None
 
     def hear(self, pulse: ModelPulse, now_s: float) -> None:
@@ -125,13 +138,32 @@ class Speed:
 
     def sent(self, request: Request) -> Sent:
         """A request is on its way there: from now on the node is believed to hold its prompt."""
+        self.in_flight += 1
         return self._lore().prefix.sent(request.blocks)
+
+    def ended(self) -> bool:
+        """One of those is on its way no more, whatever came of it; whether that changes a trial."""
+        self.in_flight = max(0, self.in_flight - 1)
+        return self.on_trial
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether no request of ours was ever answered there."""
+        return self.lore is None or not self.lore.answers
+
+    def _untested(self) -> float:
+        """0 once we saw an error of it; until then 1, and 1 more for each request while none is answered."""
+        if self.lore is not None and self.lore.error.weight:
+            return 0.0
+        return 1.0 + self.in_flight if self.on_trial else 1.0
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
         lore = self._lore()
         if outcome.timings is not None:
-            lore.begin_from(self.pulse)
+            if not (lore.prefill.count and lore.decode.count):
+                lore.begin_from(self._prefill(), self._tpot())
+            self.kin.learn_speeds(self.kind, outcome.timings)
         lore.learn(request, flight, outcome, now_s)
 
     def failed(self, request: Request) -> None:
@@ -142,7 +174,7 @@ class Speed:
     def _lore(self) -> Lore:
         if self.lore is None:
             memory = PrefixMemory(self.settings.prefix_blocks_max, self.owners, self.node)
-            self.lore = Lore(self.settings, PrefixCache(memory))
+            self.lore = Lore(self.settings, PrefixCache(memory), self.kin)
         return self.lore
 
     def forget_prefix(self) -> None:
@@ -158,8 +190,11 @@ class Speed:
         tpot_ms, tpot_ms_slope = self._tpot()
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
+        error_ms = lore.error.value if lore is not None else 0.0
+        if untested := self._untested():
+            error_ms = self.kin.untested_error_ms(untested, self.settings.trial_share)
         if lore is None:
-            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms)
+            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
         return ModelView(
             state=self.pulse.state,
@@ -171,7 +206,7 @@ class Speed:
             cached_tokens_base=cached_base if lore.prefix.memory else 0.0,
             cached_tokens_per_byte=cached_per_byte,
             bias_ms=lore.bias_ms(now_s),
-            error_ms=lore.error.value,
+            error_ms=error_ms,
             observations=lore.answers,
             ttft_peak_ms=lore.ttft_peak.at(now_s),
             response_ms=lore.response.value,
@@ -190,18 +225,21 @@ class Speed:
         table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
+            table.untested[row] = self._untested()
             table.error_ms[row] = lore.error.value
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
 
     def _prefill(self) -> tuple[float, float]:
-        """Our own line once it has samples; until then the node's claim, which its first samples bend."""
-        if self.lore is None or not self.lore.prefill.count:
+        """Our own line once it has samples; until then the node's claim, without one what its kin showed."""
+        if self.lore is not None and self.lore.prefill.count:
+            return self.lore.prefill.fit()
+        if self.pulse.prefill_base_ms > 0 or self.pulse.prefill_ms_per_token > 0:
             return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
-        return self.lore.prefill.fit()
+        return self.kin.prefill(self.kind)
 
     def _tpot(self) -> tuple[float, float]:
         """(base, slope over concurrency), likewise."""
-        if self.lore is None or not self.lore.decode.count:
-            return self.pulse.tpot_ms, 0.0
-        return self.lore.decode.fit()
+        if self.lore is not None and self.lore.decode.count:
+            return self.lore.decode.fit()
+        return (self.pulse.tpot_ms, 0.0) if self.pulse.tpot_ms > 0 else self.kin.decode(self.kind)

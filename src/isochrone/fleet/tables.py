@@ -222,11 +222,13 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
+        untested: 0 once we saw how far first tokens are from their prediction; until then `error_ms` is its
+            kin's. 1, and 1 more for each request of ours on its way while none was ever answered.
         others_flow: what the last plan expects everybody else to send for this model.
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
-    told = 9
+    told = 10
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -239,6 +241,7 @@ class ModelTable(Table):
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
         "error_ms": ("f8", 0.0),
+        "untested": ("f8", 1.0),
         "refused_until_s": ("f8", 0.0),
         "ttft_peak_ms": ("f8", 0.0),
         "ttft_peak_at_s": ("f8", 0.0),
@@ -258,6 +261,7 @@ class ModelTable(Table):
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats
+    untested: Floats
     ttft_peak_ms: Floats
     ttft_peak_at_s: Floats
     response_ms: Floats
