@@ -189,6 +189,13 @@ def test_a_fleet_at_rest_can_be_planned():
     assert plan.prefill_price == pytest.approx(0.0, abs=1e-3)
 
 
+def test_the_plan_tells_what_share_of_the_usable_nodes_has_the_model_ready():
+    loading = {MODEL: replace(A_MODEL, ready_in_s=5.0)}
+    nodes = (idle("a"), idle("b", models=loading), idle("c", models=loading, unavailable="is leaving"))
+    assert planned(*nodes).ready_share == 0.5
+    assert planned(idle("a", unavailable="is leaving")).ready_share == 1.0
+
+
 # -- others ------------------------------------------------------------------------------------------
 
 

@@ -48,6 +48,7 @@ class Plan:
         prefill_price: what a millisecond of prompt processing takes from those who come after, in
             milliseconds; 0 on an idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
+        ready_share: of the usable nodes, the share that has the model ready, 0 to 1.
         homes: the nodes that are ours, None where all gateways share all.
         front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
             there is no other gateway; empty where many gateways share all.
@@ -64,6 +65,7 @@ class Plan:
     prefill_price: float
     level_s: float
     homes: Homes | None = None
+    ready_share: float = 1.0
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
 

@@ -107,6 +107,7 @@ def make_plan(
         prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
         homes=homes,
+        ready_share=float(np.mean(columns.ready_in_s[usable] <= 0.0)) if usable.any() else 1.0,
         front=front,
         front_s=service.score_ms[front] / 1e3,
     )

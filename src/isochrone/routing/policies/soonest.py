@@ -104,11 +104,13 @@ def _spares(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:
 
 
 def _memory_to_spare(choice: Choice) -> bool:
-    """Whether most usable nodes have the model ready.
+    """Whether most usable nodes have the model ready, by the last plan: looking at all of them is too long.
 
     Else models compete for memory, and a request that goes where others do not keeps another model out.
     """
-    return float(np.mean(choice.columns.ready_in_s[choice.usable] > 0.0)) < _SCARCE
+    plan = choice.view.plan
+    ready = plan.ready_share if plan is not None else np.mean(choice.columns.ready_in_s[choice.usable] <= 0.0)
+    return float(ready) > 1.0 - _SCARCE
 
 
 def _least_wanted_first(
