@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -94,8 +95,30 @@ def test_an_slo_that_is_missed_is_told_with_what_misses_and_why_it_was_chosen(to
     careless = SloRoom(None, 5.0, None, -1.25)
     assert (
         f"the client wants each later token within 5 ms: {NAME} is expected to miss that, "
-        "each later token by 1.25 ms, a margin for error counted"
+        "each later token by 1.25 ms"
     ) in told(a_record(careless))
+
+
+def test_an_slo_that_is_missed_by_a_hair_is_told_as_missed(told):
+    lines = told(a_record(SloRoom(300.0, None, -0.0001, None)))
+    assert any(
+        line.endswith("miss that, the first token by 0 ms, a margin for error counted") for line in lines
+    )
+
+
+def test_a_nearer_node_that_was_left_to_others_is_told_to_be_sooner(told):
+    near, far = (replace(ESTIMATE, rtt_ms=rtt_ms) for rtt_ms in (5.0, 85.0))
+    record = a_record()
+    candidates = (Candidate("far", far), Candidate("near", near))
+    record = replace(record, decision=replace(record.decision, candidates=candidates))
+    assert any("; near is nearer by 80 ms of network and sooner by 80 ms" in line for line in told(record))
+
+
+def test_what_a_client_wrote_does_not_steer_the_terminal(told):
+    record = a_record()
+    record = replace(record, decision=replace(record.decision, model="\x1b]0;gone\x07\x1b[2J[bold]m"))
+    (line,) = [line for line in told(record) if "decided by soonest" in line]
+    assert r"'\x1b]0;gone\x07\x1b[2J[bold]m', streamed" in line
 
 
 def test_an_answer_that_comes_whole_has_its_limit_told_as_such(told):

@@ -115,6 +115,7 @@ def test_columns_say_what_the_nodes_say(story):
         assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-9), name
     for index, node in enumerate(nodes):
         assert view.nodes.name(index) == node.node
+        assert view.nodes.in_use(index) == roll.in_use(index)
         blocks = PromptBlocks((7, 8, 9))
         ours, theirs = view.nodes.numbers(index, blocks), roll.numbers(index, blocks)
         assert ours.node == theirs.node

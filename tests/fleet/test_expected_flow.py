@@ -166,6 +166,21 @@ def test_a_plan_made_before_a_node_went_is_ignored_though_its_length_fits():
     assert fleet.view(MODEL, 0.0).plan is planned.plan
 
 
+def test_a_plan_made_before_all_nodes_went_is_ignored_when_others_came():
+    """The model was forgotten meanwhile: what it begins anew with is no roster of before."""
+    fleet = joined("a", "b")
+    planned = replace(a_plan(0.5, 0.5), roster=fleet.view(MODEL, 0.0).nodes.roster)
+    for node in ("a", "b"):
+        fleet.step(PulseReceived(a_pulse(node, seq=9, models=())), 0.1)
+    assert fleet.models() == ()
+    for node in ("c", "d"):
+        fleet.step(PulseReceived(a_pulse(node)), 0.2)
+        fleet.step(a_card(node), 0.2)
+    fleet.step(planned, 0.3)
+    assert len(fleet.view(MODEL, 0.3).nodes) == 2
+    assert fleet.view(MODEL, 0.3).plan is None
+
+
 def test_a_plan_for_a_model_that_nobody_lists_changes_nothing():
     fleet = joined(load=BUSY)
     fleet.step(a_plan(0.5, model="stranger"), 0.0)

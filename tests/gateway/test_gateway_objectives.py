@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import pytest
 from gateway_nouns import MODEL, Clock, FakeBus, a_fleet
 
+from isochrone.gateway import serve
 from isochrone.gateway.gateway import Gateway
 from isochrone.gateway.settings import GatewaySettings
+from isochrone.model import Decision, FleetView, Objective, Request
 from isochrone.relay import Exchange, HttpClient, HttpServer
+from isochrone.routing import route
 from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH
 from isochrone.wire.subjects import DECISIONS_PATH
 
@@ -20,8 +23,18 @@ BODIES = {
 }
 
 
-async def answer(exchange: Exchange) -> None:
-    exchange.reply(200, b'{"choices": []}')
+@dataclass
+class Node:
+    """Answers, after `takes_s` on the gateway's clock; the first `fails` times with an error."""
+
+    clock: Clock
+    takes_s: float = 0.0
+    fails: int = 0
+
+    async def __call__(self, exchange: Exchange) -> None:
+        self.clock.at_s += self.takes_s
+        self.fails -= 1
+        exchange.reply(500 if self.fails >= 0 else 200, b'{"choices": []}')
 
 
 @dataclass
@@ -29,6 +42,7 @@ class Lab:
     """A gateway with the nodes `a` and `b`, and a client of it."""
 
     client: HttpClient
+    node: Node
     url: str = ""
 
     async def ask(self, path: str = CHAT_PATH, **headers: str) -> tuple[int, dict, str]:
@@ -51,17 +65,18 @@ class Lab:
 
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
-    nodes = HttpServer(answer, error_body=lambda *_: b"")
+    node = Node(Clock())
+    nodes = HttpServer(node, error_body=lambda *_: b"")
     url = f"http://127.0.0.1:{await nodes.start('127.0.0.1', 0)}"
     fleet = a_fleet("a", "b", url=url)
     gateway = Gateway(
         GatewaySettings(port=0, rtt_probe_s=3600.0),
         fleet=fleet,
         bus=FakeBus(),
-        clock=Clock(),
+        clock=node.clock,
         luck=random.Random(1),
     )
-    lab = Lab(HttpClient())
+    lab = Lab(HttpClient(), node)
     lab.url = f"http://127.0.0.1:{await gateway.start()}"
     yield lab
     await lab.client.close()
@@ -119,3 +134,17 @@ async def test_what_counts_changes_what_later_tokens_weigh(lab):
         first = (await lab.explained())["candidates"][0]
         beside = first["ttft_ms"] + first["congestion_ms"] + 0.25 * first["uncertainty_ms"]
         assert first["score_ms"] - beside == pytest.approx(weight * first["decode_ms"], rel=1e-3)
+
+
+async def test_after_a_failure_only_the_rest_of_the_limit_is_left(lab, monkeypatch):
+    """What the node that failed has used up does not begin anew with the next one."""
+    asked: list[Objective] = []
+
+    def routed(view: FleetView, request: Request, *rest) -> Decision:
+        asked.append(request.objective)
+        return route(view, request, *rest)
+
+    monkeypatch.setattr(serve, "route", routed)
+    lab.node.fails, lab.node.takes_s = 1, 0.75
+    assert (await lab.ask(x_slo_ttft_ms="1000", x_slo_tpot_ms="50"))[0] == 200
+    assert asked == [Objective(1000.0, 50.0), Objective(pytest.approx(250.0), 50.0)]

@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isochrone.model as nouns
-from isochrone.model import Candidate, Candidates, Decision, Estimate, FleetView, PromptBlocks
+from isochrone.model import (
+    Candidate,
+    Candidates,
+    Decision,
+    Estimate,
+    FleetView,
+    Objective,
+    PromptBlocks,
+    SloRoom,
+)
 
 NOUNS = [n for n in vars(nouns).values() if isinstance(n, type) and dataclasses.is_dataclass(n)]
 
@@ -89,3 +98,16 @@ def test_a_prefix_ends_at_the_first_unknown_block(hashes, known, block_bytes):
     prefix = blocks.prefix_bytes(known) // block_bytes
     assert set(hashes[:prefix]) <= known
     assert prefix == len(hashes) or hashes[prefix] not in known
+
+
+def test_an_objective_has_less_left_the_longer_the_client_has_waited():
+    told = Objective(ttft_ms=500.0, tpot_ms=20.0, completion=True)
+    assert told.after(120.0) == Objective(ttft_ms=380.0, tpot_ms=20.0, completion=True)
+    assert told.after(600.0).ttft_ms == -100.0
+    assert Objective(tpot_ms=20.0).after(600.0) == Objective(tpot_ms=20.0)
+
+
+def test_a_limit_that_has_passed_is_kept_by_nobody():
+    passed = SloRoom(-100.0, None, -300.0, None)
+    assert not passed.met
+    assert not passed.leaves(0.5)

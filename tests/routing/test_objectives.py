@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from routing_nouns import A_MODEL, A_REQUEST, a_choice, a_node, a_plan, a_view
+from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_choice, a_node, a_plan, a_view
 
-from isochrone.model import Homes, Objective, Origin, Request
+from isochrone.model import Columns, Homes, Objective, Origin, Request, Roll
 from isochrone.routing import EstimateWeights, Router, find_policy, route
 
 READER = replace(A_REQUEST, stream=True)
@@ -123,6 +123,24 @@ def test_whoever_has_time_to_spare_sees_our_nodes_beyond_the_best_few():
     assert decision.origin is Origin.SPARE
     assert decided(view, READER).origin is Origin.OWN
     assert decided(view, wanting(ttft_ms=1000.0), "soonest:spares=0").chosen.node.startswith("best")
+
+
+class NoColumns(Roll):
+    """Fails whoever looks at all nodes."""
+
+    @property
+    def columns(self) -> Columns:
+        raise AssertionError("all nodes were looked at")
+
+
+@pytest.mark.parametrize("ttft_ms", [1000.0, 1.0])
+def test_no_client_can_make_a_decision_look_at_all_nodes(ttft_ms):
+    nodes = [a_node(f"n{at}", inflow=0.1 * at, kv_used=0.2) for at in range(20)]
+    homes = Homes(np.arange(20), {}, {}, 100.0)
+    plan = a_plan(20, level_s=1e6, homes=homes)
+    view = replace(a_view(*nodes), nodes=NoColumns(MODEL, nodes), front=(0, 1, 2, 3), plan=plan)
+    choice = a_choice(view, wanting(ttft_ms=ttft_ms))
+    assert len(SOONEST.decide(choice, Random(1))) > 4
 
 
 def test_the_decision_tells_where_the_choice_was_found():

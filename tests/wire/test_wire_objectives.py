@@ -40,6 +40,12 @@ def test_what_is_no_positive_number_is_refused(header, value):
     assert (error.value.status, error.value.param, error.value.code) == (400, header, "invalid_value")
 
 
+def test_a_limit_beyond_reason_is_refused_with_the_most_that_is_taken():
+    assert read(x_slo_ttft_ms="1000000000").ttft_ms == 1e9
+    with pytest.raises(BadRequestError, match="up to 1000000000"):
+        read(x_slo_ttft_ms="1000000000.5")
+
+
 @pytest.mark.parametrize("value", ["", "soonest", "First-Token", "completion,first-token"])
 def test_an_unknown_objective_is_refused(value):
     with pytest.raises(BadRequestError, match="must be first-token or completion") as error:

@@ -36,7 +36,7 @@ _ORIGINS = {
     "prefix": "because it holds the beginning of the prompt",
     "drawn": "by lot, drawn by the plan's weights over all nodes",
     "idle": "because it announced that it has room",
-    "spare": "by lot, as the request has time to spare",
+    "spare": "by lot, among further nodes that a request with an SLO looks at",
     "all": "by comparing all nodes",
 }
 
@@ -115,7 +115,10 @@ def explain_table(record: Mapping[str, Any]) -> RenderableType:
     """One decision: every candidate term by term, the choice, then what was measured."""
     shape = "streamed" if record["stream"] else "whole"
     head = Text.assemble(
-        (record["id"], "bold"), f"  {record['model']}, {shape}, decided by ", (record["policy"], "bold"), "\n"
+        (record["id"], "bold"),
+        f"  {_shown(record['model'])}, {shape}, decided by ",
+        (record["policy"], "bold"),
+        "\n",
     )
     parts: list[RenderableType] = [head]
     if record["candidates"]:
@@ -126,6 +129,11 @@ def explain_table(record: Mapping[str, Any]) -> RenderableType:
     if not record["outcomes"]:
         parts.append(Text("\nno attempt was made, or none has ended yet", style="yellow"))
     return Group(*parts)
+
+
+def _shown(text: str) -> str:
+    """What a client wrote, without what a terminal would obey."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _candidates_table(record: Mapping[str, Any]) -> Table:
@@ -156,9 +164,10 @@ def _why(record: Mapping[str, Any]) -> Text:
         word = "ahead of" if ahead_ms >= 0 else "behind"
         text += f"\n{first['node']} is {abs(ahead_ms):.0f} ms {word} the next best by the estimate"
         if nearest["node"] != first["node"]:
+            later_ms = nearest["ttft_ms"] - first["ttft_ms"]
             text += (
                 f"; {nearest['node']} is nearer by {first['rtt_ms'] - nearest['rtt_ms']:.0f} ms of network "
-                f"and later by {nearest['ttft_ms'] - first['ttft_ms']:.0f} ms"
+                f"and {'later' if later_ms >= 0 else 'sooner'} by {abs(later_ms):.0f} ms"
             )
     if record["origin"] is not None:
         text += f"\n{first['node']} was found {_ORIGINS[record['origin']]}"
@@ -178,9 +187,12 @@ def _slo_words(slo: Mapping[str, Any], node: str, *, streamed: bool) -> str:
     if slo["met"]:
         room = " and ".join(f"{ms:.4g} ms for {what}" for what, _, ms in limits if ms is not None)
         return f"{wants} keep that, with room of {room} after a margin for error"
-    over = " and ".join(f"{what} by {-ms:.4g} ms" for what, _, ms in limits if ms is not None and ms < 0)
+    told = [(what, ms) for what, _, ms in limits if ms is not None]
+    missed = [(what, ms) for what, ms in told if ms < 0] or told  # by so little that it was rounded away
+    over = " and ".join(f"{what} by {abs(ms):.4g} ms" for what, ms in missed)
+    margin = ", a margin for error counted" if missed[0][0] == limits[0][0] else ""
     why = "; so are all that were compared, and it is the soonest" if slo["heeded"] else ""
-    return f"{wants} miss that, {over}, a margin for error counted{why}"
+    return f"{wants} miss that, {over}{margin}{why}"
 
 
 def _outcome_text(outcome: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> Text:

@@ -21,12 +21,14 @@ class Models:
         self._settings, self._table = settings, table
         self._lore: dict[str, ModelLore] = {}
         self._ever_listed: dict[str, None] = {}
+        self._roster = 0  # where a model's roster begins: beyond those of all that were forgotten
 
     def of(self, model: str) -> ModelLore:
         """What is known of one model, from now on kept."""
         lore = self._lore.get(model)
         if lore is None:
             lore = self._lore[model] = ModelLore(self._settings)
+            lore.table.roster = self._roster
         return lore
 
     def look(self, model: str) -> ModelLore:
@@ -95,11 +97,12 @@ class Models:
         listing.drop_node(node.row)
         lore.probes.forget(node.row)
         if not lore.table.rows and not lore.turn:
+            self._roster = max(self._roster, listing.roster + 1)
             del self._lore[model]  # nobody lists it, and we never sent anything to it
 
     def planned(self, event: Planned, now_s: float) -> None:
         """Expect of everybody else what the plan expects; nothing, when nodes left meanwhile."""
-        lore, plan = self.of(event.model), event.plan
+        lore, plan = self.look(event.model), event.plan
         listing, table, rows = lore.table, self._table, len(plan.edges)
         if not 0 < rows <= listing.rows or event.roster not in (None, listing.roster):
             return

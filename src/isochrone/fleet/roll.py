@@ -136,6 +136,11 @@ class FleetRoll(Roll):
             )  # fmt: skip
         return looked
 
+    def in_use(self, index: int) -> float:
+        """See `Roll`."""
+        table, row = self._beliefs.table, self._beliefs.listing.node.item(index)
+        return max(table.inflow.item(row) / max(1.0, table.slots.item(row)), table.kv_used.item(row))
+
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._beliefs.node(self._beliefs.listing.node.item(index)).name

@@ -157,6 +157,7 @@ class _Course:
 
     def __init__(self, parts: ServeParts, exchange: Exchange, request: Request, plan: _Plan) -> None:
         self._parts, self._exchange, self._request, self._plan = parts, exchange, request, plan
+        self._begun_s = plan.decision.at_s
         self._headers: Headers = ((HEADER_DECISION, request.id.encode()),)
         self._failures: list[_Failure] = []
         self._cards: dict[str, NodeCard] = {}
@@ -211,7 +212,9 @@ class _Course:
             return None  # two engines failed it: the third would too
         failed = [failure.node for failure in self._failures]
         view = self._parts.membership.view(self._request, self._plan.router).without(frozenset(failed))
-        decision = route(view, self._request, self._parts.luck, self._plan.router)
+        left = self._request.objective.after((view.now_s - self._begun_s) * 1e3)
+        request = replace(self._request, objective=left)
+        decision = route(view, request, self._parts.luck, self._plan.router)
         self._plan = _Plan(decision, self._plan.router)
         candidates = {candidate.node: candidate for candidate in decision.candidates}
         node = first_independent(list(candidates), failed, self._failure_domains)

@@ -193,6 +193,11 @@ class Roll:
             model.cached_tokens_per_byte,
         )
 
+    def in_use(self, index: int) -> float:
+        """How busy the node at `index` is: work offered over its slots, or its KV cache's use if more."""
+        node = self._nodes[index]
+        return max(node.inflow / max(1.0, node.slots), node.kv_used)
+
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._nodes[index].node

@@ -1,7 +1,7 @@
 """What a client asks for, as far as routing needs to know."""
 
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 
 
@@ -28,7 +28,7 @@ class Objective:
 
     Attributes:
         ttft_ms: the first token is to be seen within so long, or None. An answer that is not streamed is seen
-            all at once: then this is for the whole of it.
+            all at once: then this is for the whole of it. Above 0 as a client says it.
         tpot_ms: each later token is to take no longer, on average, or None.
         completion: the last token counts, not the first; None: as the request streams, the first of a stream
             and the last of an answer that comes whole.
@@ -42,6 +42,10 @@ class Objective:
     def has_slo(self) -> bool:
         """Whether there is a limit to keep."""
         return self.ttft_ms is not None or self.tpot_ms is not None
+
+    def after(self, waited_ms: float) -> "Objective":
+        """What is left of it when the client has waited so long; below 0 when the limit has passed."""
+        return self if self.ttft_ms is None else replace(self, ttft_ms=self.ttft_ms - waited_ms)
 
 
 NO_OBJECTIVE = Objective()

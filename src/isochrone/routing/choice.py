@@ -59,6 +59,7 @@ class Choice:
         self.heeds_slo = False
         self._looked: dict[int, Looked] = {}
         self._nodes: dict[int, NodeView] = {}
+        self._estimates: dict[int, Estimate] = {}
 
     # -- one node ------------------------------------------------------------------------------------
 
@@ -93,8 +94,11 @@ class Choice:
 
     def estimate(self, index: int) -> Estimate:
         """When that node would answer."""
-        score_ms, _, cached_tokens, numbers = self._look(index)
-        return self._terms.estimate(numbers, (score_ms, cached_tokens))
+        known = self._estimates.get(index)
+        if known is None:
+            score_ms, _, cached_tokens, numbers = self._look(index)
+            known = self._estimates[index] = self._terms.estimate(numbers, (score_ms, cached_tokens))
+        return known
 
     def tell(self, ranked: Sequence[int]) -> Candidates:
         """These nodes as candidates by what is believed now; their estimates are made when looked at."""

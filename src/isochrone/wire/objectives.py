@@ -33,7 +33,8 @@ def _milliseconds(header: bytes, told: bytes) -> float:
     value = float(told) if _NUMBER.fullmatch(told) else 0.0
     if not 0.0 < value <= SLO_MS_MAX:
         raise BadRequestError(
-            f"The header {name} must be a number of milliseconds above 0, such as 250 or 37.5.",
+            f"The header {name} must be a number of milliseconds above 0 and up to {SLO_MS_MAX:.0f}, "
+            "such as 250 or 37.5.",
             param=name,
             code="invalid_value",
         )

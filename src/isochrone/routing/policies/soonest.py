@@ -142,13 +142,12 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
     (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period). Nothing where nobody else goes. A
     node is as busy as its slots or its memory, whichever is shorter.
     """
-    few, columns = np.array(indices, np.intp), choice.columns
-    rho = np.maximum(columns.inflow[few] / np.maximum(1.0, columns.slots[few]), columns.kv_used[few])
-    rho = np.minimum(rho, _RHO_MAX)
-    estimates = [choice.estimate(index) for index in indices]
-    taken_ms = rho / (1.0 - rho) * np.array([estimate.prefill_ms for estimate in estimates])
-    costs_ms = taken_ms + own * np.array([estimate.score_ms for estimate in estimates])
-    return dict(zip(indices, costs_ms.tolist(), strict=True))
+    costs_ms = dict[int, float]()
+    for index in indices:
+        rho = min(choice.view.nodes.in_use(index), _RHO_MAX)
+        estimate = choice.estimate(index)
+        costs_ms[index] = rho / (1.0 - rho) * estimate.prefill_ms + own * estimate.score_ms
+    return costs_ms
 
 
 def _crowded(choice: Choice, candidates: Collection[int], parameters: Parameters) -> bool:

@@ -191,8 +191,11 @@ class SimGateway:
         return self.fleet.view(request.model, now_s)
 
     def _route(self, view: FleetView, flight: Flight, now_s: float) -> Decision:
-        del now_s
-        return route(view, flight.request, self._luck, self._plan.router)
+        request = flight.request
+        if flight.failed and request.objective.has_slo:
+            left = request.objective.after((now_s - flight.admitted_s) * 1e3)
+            request = replace(request, objective=left)
+        return route(view, request, self._luck, self._plan.router)
 
     def _try(self, flight: Flight, decision: Decision, candidate: Candidate, now_s: float) -> None:
         belief = self.fleet.belief(candidate.node)
