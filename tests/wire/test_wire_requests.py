@@ -205,13 +205,14 @@ def test_any_body_is_a_request_or_a_refusal(body, path):
 text = st.binary(max_size=600)
 
 
-@given(text, text, text, st.sampled_from(("m", "n")))
-def test_a_common_beginning_is_common_blocks(head, one, other, model):
+@given(text, text, text, st.sampled_from(("m", "n")), st.sampled_from((1, 7, 40)))
+def test_a_common_beginning_is_common_blocks(head, one, other, model, times):
+    head *= times
     first, second = (openai.hash_blocks(head + tail, model) for tail in (one, other))
-    common = len(head) // openai.BLOCK_BYTES
+    common = sum(end <= len(head) for end in openai.BLOCK_ENDS)
     assert first.hashes[:common] == second.hashes[:common]
-    assert len(first.hashes) == len(head + one) // openai.BLOCK_BYTES
-    assert first.block_bytes == openai.BLOCK_BYTES
+    assert len(first.hashes) == sum(end <= len(head + one) for end in openai.BLOCK_ENDS)
+    assert first.prefix_bytes(second.hashes) >= first.bytes_of(common) >= 0.75 * min(len(head), 65_536) - 320
 
 
 @given(st.binary(min_size=64, max_size=600), st.integers(0, 599))
@@ -233,10 +234,12 @@ def test_blocks_differ_by_model_and_from_each_other(text):
 
 
 def test_hashing_is_bounded_and_the_same_in_every_process():
-    assert len(openai.hash_blocks(b"x" * 10**6, "m").hashes) == openai.BLOCKS_MAX
-    assert openai.hash_blocks(b"x" * 63, "m") == PromptBlocks((), 64)
+    longest = openai.hash_blocks(b"x" * 10**6, "m")
+    assert len(longest.hashes) == len(openai.BLOCK_ENDS) == 100
+    assert longest.prefix_bytes(longest.hashes) == 65_536
+    assert openai.hash_blocks(b"x" * 63, "m").hashes == ()
     assert openai.hash_blocks(b"x" * 64, "m").hashes == (openai.hash_blocks(b"x" * 127, "m").hashes[0],)
-    assert openai.hash_blocks(b"x" * 64, "m").hashes == (0x53AA5BBA82F72961,)
+    assert openai.hash_blocks(b"x" * 64, "m").hashes == (0x544887317AB46D2A,)
 
 
 @pytest.mark.parametrize(

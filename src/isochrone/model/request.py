@@ -11,15 +11,21 @@ class PromptBlocks:
 
     Attributes:
         hashes: one 64-bit number for each whole block; each depends on all blocks before it.
-        block_bytes: bytes of prompt text in a block.
+        block_bytes: bytes of prompt text in a block, or in the first where they differ.
+        ends: where each block ends, in bytes from the prompt's beginning; () where all are alike.
     """
 
     hashes: tuple[int, ...] = ()
     block_bytes: int = 64
+    ends: tuple[int, ...] = ()
+
+    def bytes_of(self, count: int) -> int:
+        """How many bytes the first `count` blocks are."""
+        return self.ends[count - 1] if count and self.ends else count * self.block_bytes
 
     def prefix_bytes(self, known: Container[int]) -> int:
         """How many leading bytes of the prompt consist of blocks in `known`."""
-        return len(list(takewhile(known.__contains__, self.hashes))) * self.block_bytes
+        return self.bytes_of(len(list(takewhile(known.__contains__, self.hashes))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 Every field that is not named here passes through untouched: the body's bytes are forwarded as they came.
 """
 
-import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
@@ -18,10 +19,11 @@ COMPLETIONS_PATH = "/v1/completions"
 MODELS_PATH = "/v1/models"
 
 BLOCK_BYTES = 64
-"""About 16 tokens, the block size of engines' own prefix caches."""
+"""About 16 tokens, the block size of engines' own prefix caches; further into the prompt blocks are longer."""
 
-BLOCKS_MAX = 1024
-"""Prompt text beyond 64 KiB is not hashed: it costs more than knowing its prefix saves."""
+BLOCK_ENDS = (*range(64, 1024, 64), *range(1024, 8192, 256), *range(8192, 65_536, 1024), 65_536)
+"""Where blocks end, in bytes: each is at most a quarter of what lies before it, from the fifth on, so that a long
+prompt costs a hundred of them. Text beyond the last is not hashed: it costs more than knowing it saves."""
 
 WHOLE_MAX = 2**31 - 1
 OUTPUT_TOKENS_MAX = 131_072
@@ -85,15 +87,16 @@ def parse_request(ask: Ask, body: bytes) -> Request:
 
 
 def hash_blocks(text: bytes, model: str) -> PromptBlocks:
-    """`text` as a chain of hashed whole blocks (BLAKE2b, 64 bits each), different for each model."""
-    hashes = []
-    previous = hashlib.blake2b(model.encode(), digest_size=8).digest()
-    for start in range(0, min(len(text), BLOCKS_MAX * BLOCK_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
-        block = hashlib.blake2b(previous, digest_size=8)
-        block.update(text[start : start + BLOCK_BYTES])
-        previous = block.digest()
-        hashes.append(int.from_bytes(previous, "big"))
-    return PromptBlocks(tuple(hashes), BLOCK_BYTES)
+    """`text` as a chain of hashed whole blocks (XXH3, 64 bits each), different for each model.
+
+    Each block is hashed with the hash before it as its seed.
+    """
+    hashes, start, chain = [], 0, xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"))
+    for end in BLOCK_ENDS[: bisect_right(BLOCK_ENDS, len(text))]:
+        chain = xxh3_64_intdigest(text[start:end], chain)
+        hashes.append(chain)
+        start = end
+    return PromptBlocks(tuple(hashes), BLOCK_BYTES, BLOCK_ENDS)
 
 
 def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> bytes:
