@@ -81,7 +81,7 @@ class Choice:
     def look(self, indices: Collection[int]) -> list[Looked]:
         """Score these nodes, each at most once; together that costs less than one by one."""
         looked, score = self._looked, self._terms.score
-        unknown = [index for index in indices if index not in looked]
+        unknown = [index for index in indices if index not in looked] if looked else indices
         if unknown:
             nodes = self.view.nodes.look(unknown, self.request.blocks)
             for index, numbers in zip(unknown, nodes, strict=True):
@@ -155,8 +155,8 @@ class Choice:
     def owners_of_most(self, count: int) -> list[int]:
         """Up to `count` of the `owners`, those that hold most first; of equals the first in the view."""
         owners = self.view.nodes.owners(self.request.blocks)
-        order = sorted(owners, key=lambda index: (-owners[index], index))
-        return list(islice(filter(self.may, order), count))
+        order = sorted([(-held_bytes, index) for index, held_bytes in owners.items()])
+        return list(islice((index for _, index in order if self.may(index)), count))
 
     def hit_share(self) -> Floats:
         """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""

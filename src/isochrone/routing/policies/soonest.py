@@ -15,7 +15,7 @@ least from them, among these candidates and some more nodes drawn by lot. Where 
 is taken, and the decision tells by how much it misses.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,19 +76,19 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     candidates = dict.fromkeys(filter(choice.may, front), Origin.OWN)
     if parameters.owners:
         candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
-    if not candidates or not parameters.plan or _crowded(choice, candidates, parameters):
+    order = choice.soonest(list(candidates))
+    if not order or not parameters.plan or _crowded(choice, order[0], parameters):
         origin, drawn = _drawn(choice, luck, parameters)
         candidates = dict.fromkeys(drawn, origin) | candidates
         if parameters.idle:
             candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
+        order = choice.soonest(list(candidates))
     if parameters.slo and choice.request.objective.has_slo:
         choice.heeds_slo = True
         spreads = _memory_to_spare(choice)
         spares = _spares(choice, luck, parameters) if spreads else []
         candidates = dict.fromkeys(spares, Origin.SPARE) | candidates
         order = _least_wanted_first(choice, list(candidates), parameters, spreads=spreads)
-    else:
-        order = choice.soonest(list(candidates))
     choice.origin = candidates[order[0]]
     return order[: choice.wanted]
 
@@ -150,12 +150,12 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
     return costs_ms
 
 
-def _crowded(choice: Choice, candidates: Collection[int], parameters: Parameters) -> bool:
-    """Whether our own nodes are worse than what the whole fleet would give us."""
+def _crowded(choice: Choice, best: int, parameters: Parameters) -> bool:
+    """Whether the best of our own nodes is worse than what the whole fleet would give us."""
     plan = choice.view.plan
     if plan is None or plan.homes is None:
         return not choice.view.front
-    return min(choice.look(candidates))[0] > parameters.spill * 1e3 * plan.level_s
+    return choice.score_ms(best) > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> tuple[Origin, list[int]]:
