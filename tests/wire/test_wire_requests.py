@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isochrone.model import PromptBlocks
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, parse_request
 

@@ -19,11 +19,11 @@ COMPLETIONS_PATH = "/v1/completions"
 MODELS_PATH = "/v1/models"
 
 BLOCK_BYTES = 64
-"""About 16 tokens, the block size of engines' own prefix caches; further into the prompt blocks are longer."""
+"""About 16 tokens, the block size of engines' own prefix caches; further on in a prompt blocks are longer."""
 
 BLOCK_ENDS = (*range(64, 1024, 64), *range(1024, 8192, 256), *range(8192, 65_536, 1024), 65_536)
-"""Where blocks end, in bytes: each is at most a quarter of what lies before it, from the fifth on, so that a long
-prompt costs a hundred of them. Text beyond the last is not hashed: it costs more than knowing it saves."""
+"""Where blocks end, in bytes. From the fifth on each is at most a quarter of what lies before it, so that a
+long prompt has a hundred. Text beyond the last is not hashed: that costs more than knowing it saves."""
 
 WHOLE_MAX = 2**31 - 1
 OUTPUT_TOKENS_MAX = 131_072
