@@ -87,6 +87,7 @@ class Fleet:
             output_tokens_base=output_base,
             output_tokens_per_limit=output_per_limit,
             output_tokens_most=lore.output.most,
+            output_share=lore.clients.believed,
             turn=lore.turn,
             idle=Idle(self._idle, lore.table),
             probes=usable_probes(lore, now_s),
@@ -224,8 +225,7 @@ class Fleet:
         return tuple(effects)
 
     def _loads(self, event: ev.LoadsReceived) -> tuple[Effect, ...]:
-        table = self._table
-        rows = table.take_pulses(event)
+        table, rows = self._table, self._table.take_pulses(event)
         for row in rows[table.own_unseen[rows] > 0]:
             self._node_at(row).count_unseen()
         returned = rows[table.silent[rows]]
