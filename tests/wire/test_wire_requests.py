@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.wire import BadRequestError, openai
-from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, parse_request
+from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, hidden, parse_request
 
 HELLO = {"role": "user", "content": "hello"}
 MISSING = "missing_required_parameter"
@@ -51,6 +51,48 @@ def test_what_the_receiver_knows_is_in_the_request():
 )
 def test_the_limit_of_the_answer(fields, tokens):
     assert chat(**fields).output_tokens_max == tokens
+
+
+def asker(owner: str = "", salt: bytes = b"salt", path: str = CHAT_PATH, **fields) -> str:
+    """Whom a request of these fields is taken to be from."""
+    wanted = {"messages": [HELLO]} if path == CHAT_PATH else {"prompt": "hello"}
+    body = encoded({"model": "m", **wanted, **fields})
+    return parse_request(Ask("r", path, owner=owner, salt=salt), body).client
+
+
+def test_a_client_is_told_from_others_by_what_names_it():
+    ann, bob = asker(user="ann"), asker(user="bob")
+    assert ann != bob
+    assert asker(user="ann", temperature=1) == asker(path=COMPLETIONS_PATH, user="ann") == ann
+    assert asker(safety_identifier="bob", user="ann") == bob
+    assert asker(safety_identifier="", user="ann") == ann
+
+
+def test_users_of_two_keys_with_one_name_are_two_clients():
+    names = [asker(), asker(user="ann"), asker("one", user="ann"), asker("two", user="ann"), asker("one")]
+    assert len(set(names)) == len(names)
+
+
+def test_what_stands_for_a_client_is_another_after_each_start():
+    assert asker(user="ann", salt=b"monday") != asker(user="ann", salt=b"tuesday")
+    assert hidden("sk-one", b"monday") != hidden("sk-one", b"tuesday")
+
+
+@pytest.mark.parametrize("name", ["ann", "aé漢", "x" * 100_000])
+def test_a_clients_name_is_not_kept_and_what_stands_for_it_is_short(name):
+    client = asker(user=name)
+    assert len(client) == 16
+    assert name not in client
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": None}, {"user": ""}, {"safety_identifier": None}])
+def test_a_client_without_a_name_is_whose_key_it_has(fields):
+    assert asker("", **fields) == ""
+    assert asker("key", **fields) == "key"
+
+
+def test_who_hides_no_names_tells_no_clients_apart():
+    assert asker(salt=b"", user="ann") == ""
 
 
 @pytest.mark.parametrize(("value", "stream"), [(True, True), (False, False), (None, False)])
@@ -132,6 +174,9 @@ BAD_CHAT = [
     ({"max_tokens": -5}, "max_tokens", "invalid_value"),
     ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
     ({"max_tokens": True}, "max_tokens", "invalid_type"),
+    ({"user": 5}, "user", "invalid_type"),
+    ({"safety_identifier": ["ann"]}, "safety_identifier", "invalid_type"),
+    ({"safety_identifier": True}, "safety_identifier", "invalid_type"),
     ({"max_completion_tokens": "many"}, "max_completion_tokens", "invalid_type"),
 ]
 BAD_PROMPTS = [

@@ -15,6 +15,7 @@ class FleetSettings:
         forget_s: without news for so long it is dropped altogether.
         gateways_max: other gateways remembered at once.
         models_max: names of models remembered as once listed.
+        clients_max: clients whose length of answers is remembered, for each model; 0: none's.
         refused_s: a node that refused a model is not chosen for it again for so long.
         card_retry_s: shortest time between two requests for one node's card.
         failures_to_eject: failures in a row that put a node aside.
@@ -39,6 +40,7 @@ class FleetSettings:
     forget_s: float = 120.0
     gateways_max: int = 1024
     models_max: int = 100_000
+    clients_max: int = 10_000
     refused_s: float = 1.0
     card_retry_s: float = 1.0
     failures_to_eject: int = 2

@@ -237,6 +237,7 @@ class FleetView:
         output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
         output_tokens_per_limit: more of them for each token of the client's limit.
         output_tokens_most: the longest answer that is expected, whatever the limit.
+        output_share: by client, how long answers to it are over what is expected of all; others have 1.
         turn: dispatches of this model so far, retries included (round-robin counts on it).
         idle: nodes that announced to this gateway that they became idle, first come first, without those
             that it sent a request since; indices into `nodes`.
@@ -263,6 +264,7 @@ class FleetView:
     output_tokens_base: float = 0.0
     output_tokens_per_limit: float = 0.5
     output_tokens_most: float = float("inf")
+    output_share: Mapping[str, float] = field(default_factory=dict)
     turn: int = 0
     idle: Sequence[int] = ()
     probes: Sequence[Probe] = ()
@@ -283,7 +285,8 @@ class FleetView:
 
     def snapshot(self) -> "FleetView":
         """What a plan is made from, by value: to be read in another thread while events are folded in."""
-        return replace(self, nodes=self.nodes.snapshot(), places=self.places.snapshot(), idle=())
+        nodes, places = self.nodes.snapshot(), self.places.snapshot()
+        return replace(self, nodes=nodes, places=places, idle=(), output_share={})
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same view with these nodes left out of the choice."""

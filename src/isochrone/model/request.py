@@ -1,7 +1,7 @@
 """What a client asks for, as far as routing needs to know."""
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 
@@ -70,6 +70,8 @@ class Request:
         stream: the client reads the answer token by token.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
+        client: whose it is, as far as answers of one length go together: an opaque name, "" when not known.
+            It stands in no record and no log.
     """
 
     id: str
@@ -80,6 +82,7 @@ class Request:
     stream: bool = False
     deadline_s: float = float("inf")
     objective: Objective = NO_OBJECTIVE
+    client: str = field(default="", repr=False)
 
     @property
     def wants_completion(self) -> bool:

@@ -205,8 +205,8 @@ def _prefill_speed(model: Numbers) -> tuple[float, float]:
 
 
 def _output_tokens(view: FleetView, request: Request) -> float:
-    limit = request.output_tokens_max
+    limit, share = request.output_tokens_max, view.output_share.get(request.client, 1.0)
     if limit is None:
-        return max(1.0, view.output_tokens_mean)
+        return max(1.0, view.output_tokens_mean * share)
     expected = view.output_tokens_base + view.output_tokens_per_limit * limit
-    return max(1.0, min(expected, view.output_tokens_most, limit))
+    return max(1.0, min(min(expected, view.output_tokens_most) * share, limit))

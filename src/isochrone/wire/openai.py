@@ -5,7 +5,7 @@ Every field that is not named here passes through untouched: the body's bytes ar
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -35,7 +35,7 @@ _TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("stop",), (str, list), "a string or an array"),
     (("tools",), (list,), "an array"),
     (("logit_bias", "metadata"), (dict,), "an object"),
-    (("user",), (str,), "a string"),
+    (("user", "safety_identifier"), (str,), "a string"),
 )
 
 _ERROR_TYPES = {
@@ -56,12 +56,16 @@ class Ask:
         path: `CHAT_PATH` or `COMPLETIONS_PATH`.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
+        owner: whose API key it came with, hidden by `hidden`; "" when no key is asked for.
+        salt: what names of clients are hidden with; without one, clients are not told apart.
     """
 
     id: str
     path: str
     deadline_s: float = float("inf")
     objective: Objective = NO_OBJECTIVE
+    owner: str = ""
+    salt: bytes = field(default=b"", repr=False)
 
 
 def parse_request(ask: Ask, body: bytes) -> Request:
@@ -83,7 +87,16 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
         objective=ask.objective,
+        client=_client(ask, fields),
     )
+
+
+def hidden(name: str, salt: bytes) -> str:
+    """What stands for `name`: a keyed digest, BLAKE2b of 64 bits, which nobody can guess back without `salt`.
+
+    `salt`: 1 to 64 bytes.
+    """
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=salt, digest_size=8).hexdigest()
 
 
 def hash_blocks(text: bytes, model: str) -> PromptBlocks:
@@ -162,6 +175,15 @@ def _positive(fields: dict[str, Any], name: str) -> int | None:
 def _output_tokens_max(fields: dict[str, Any]) -> int | None:
     limit = _positive(fields, "max_completion_tokens") or _positive(fields, "max_tokens")
     return None if limit is None else min(limit, OUTPUT_TOKENS_MAX)
+
+
+def _client(ask: Ask, fields: dict[str, Any]) -> str:
+    """Who asks: one user of the key's owner, or without a user the owner; "" when neither is known.
+
+    `safety_identifier` and `user` are checked by `_check_types`.
+    """
+    user = fields.get("safety_identifier") or fields.get("user")
+    return hidden(f"{ask.owner}/{user}", ask.salt) if user and ask.salt else ask.owner
 
 
 def _check_types(fields: dict[str, Any]) -> None:
