@@ -33,10 +33,10 @@ class Flights:
             lore.probes.used(node.row, lore.table.rows)
         if lore.front is not None:
             row = lore.table.row_of(node.row)
-            step_s = max(estimate.prefill_ms / 1e3, estimate.service_s / node.load.slots)
+            step_s = max(estimate.prefill_ms / 1e3, estimate.service_s / node.slots)
             if row is not None:
                 lore.front.worsen(row, step_s)
-        if speed is not None and (speed.expect_load(now_s) or speed.on_trial):
+        if speed is not None and (speed.expect_load(now_s) or speed.on_trial or not (sent and sent.warm)):
             speed.write(lore.table)
 
     def end(self, event: Finished, node: NodeBelief | None, now_s: float) -> str | None:
@@ -57,6 +57,7 @@ class Flights:
             speed.write(lore.table)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
             speed.failed(event.request)
+            speed.write(lore.table)
         match outcome.kind:
             case OutcomeKind.ANSWERED if outcome.status == 200:  # an error answered fast is no speed
                 node.recover()
@@ -76,6 +77,7 @@ def _learn(lore: ModelLore, speed: Speed | None, flight: Flight, event: Finished
     if outcome.timings is not None and not plausible(request, outcome.timings):
         if speed is not None:
             speed.failed(request)
+            speed.write(lore.table)
         return
     if speed is not None:
         speed.learn(request, flight, outcome, now_s)

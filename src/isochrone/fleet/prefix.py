@@ -165,7 +165,8 @@ class PrefixCache:
             if held_bytes and not missed:
                 self.memory.hit()
             self.tokens.add(held_bytes, cached_tokens)
-        self.memory.remember(blocks.hashes or (0,))
+        if not blocks.hashes or self.memory.held(blocks) < len(blocks.hashes):
+            self.memory.remember(blocks.hashes or (0,))
 
     def failed(self, blocks: PromptBlocks) -> None:
         """No answer came: what only that prompt would have left there is not believed any more."""

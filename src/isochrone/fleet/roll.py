@@ -3,16 +3,22 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import exp
+from math import exp, inf
 from typing import overload
 
 from isochrone.fleet.beliefs import Beliefs
 from isochrone.fleet.columns import FleetColumns
 from isochrone.fleet.model_lore import ModelLore
-from isochrone.fleet.tables import LOAD_AT_S, RTT_MS, ModelTable, wait_of_row_s
+from isochrone.fleet.owners import OWNERS_MAX
+from isochrone.fleet.tables import (
+    EJECTED_UNTIL_S,
+    HEARD_AT_S,
+    LOAD_AT_S,
+    RTT_MS,
+    ModelTable,
+    wait_of_row_s,
+)
 from isochrone.model import Columns, NodeView, Numbers, Probe, PromptBlocks, Roll
-
-_NO_PREFIX = (0, 0.0, 0.25)
 
 
 class FleetRoll(Roll):
@@ -20,6 +26,7 @@ class FleetRoll(Roll):
 
     def __init__(self, beliefs: Beliefs) -> None:
         self._beliefs = beliefs
+        self._found: tuple[PromptBlocks, Mapping[int, int]] | None = None
 
     def __len__(self) -> int:
         return self._beliefs.listing.rows
@@ -51,44 +58,57 @@ class FleetRoll(Roll):
         return FleetColumns(self._beliefs)
 
     def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
-        """What a score of this prompt needs of each of these, straight from the columns.
+        """What a score of this prompt needs of each of these, straight from the rows of the tables.
 
-        Most of the time of a decision goes by here: what can be is looked up before the loop.
+        Most of the time of a decision goes by here: what can be is looked up before the loop, and what lies
+        elsewhere in memory than the rows is not looked at.
         """
-        beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
-        listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
-        flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
+        beliefs, now_s, looked, new = self._beliefs, self._beliefs.now_s, list[Numbers](), tuple.__new__
+        listing, table, settings = beliefs.listing, beliefs.table, beliefs.settings
         kin_error_ms, trial_ms = beliefs.kin_error_ms, beliefs.trial_ms
         row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
+        leaving, heard_since_s = table.leaving.item, now_s - settings.silent_s if beliefs.bus_up else -inf
+        held, told_all = self._held(blocks), len(self._held(blocks)) < OWNERS_MAX
         for index in indices:
             row = row_of(index)
-            belief, numbers = node(row), of_node(row)
-            (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             bias_ms, bias_at_s, error_ms, untested) = of_model(index)  # fmt: skip
+            numbers = of_node(row)
+            (ready_in_s, told_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, bias_ms, bias_at_s,
+             error_ms, untested, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+            usable = (
+                numbers[HEARD_AT_S] >= heard_since_s
+                and now_s >= numbers[EJECTED_UNTIL_S]
+                and now_s >= refused_until_s
+                and not leaving(row)
+            )
             if ready_in_s > 0.0 and listing.loading.item(index):
-                ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
+                ready_in_s = max(0.0, ready_in_s - (now_s - told_at_s))
             if untested:
                 error_ms = kin_error_ms + (untested - 1.0) * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
-            held_bytes, cached_base, cached_per_byte = _NO_PREFIX
-            lore = belief.speeds[model].lore
-            if lore is not None:
-                memory = lore.prefix.memory
-                cached_base, cached_per_byte = lore.prefix.tokens.fit()
-                if memory:
-                    held_bytes = memory.held_bytes(blocks)
-                else:
-                    cached_base = 0.0
-                if bias_ms:
-                    bias_ms *= exp((bias_at_s - now_s) / bias_memory_s)
-            wait_s, age_s = wait_of_row_s(numbers, now_s, flow_memory_s), now_s - numbers[LOAD_AT_S]
+            if bias_ms:
+                bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
+            held_bytes = held.get(row, 0)
+            if not (held_bytes or told_all):
+                held_bytes = self._remembered_bytes(row, blocks)
+            wait_s, age_s = wait_of_row_s(numbers, now_s, settings.flow_memory_s), now_s - numbers[LOAD_AT_S]
             looked.append(
-                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
-                        tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
+                new(Numbers, (usable, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
+                              tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte))
             )  # fmt: skip
         return looked
+
+    def _held(self, blocks: PromptBlocks) -> Mapping[int, int]:
+        """Leading bytes of the prompt by row of the node, for the nodes that hold most of it."""
+        if self._found is None or self._found[0] is not blocks:
+            self._found = blocks, self._beliefs.owners.find(blocks)
+        return self._found[1]
+
+    def _remembered_bytes(self, row: int, blocks: PromptBlocks) -> int:
+        """Leading bytes of the prompt that one node holds."""
+        lore = self._beliefs.node(row).speeds[self._beliefs.model].lore
+        return lore.prefix.memory.held_bytes(blocks) if lore is not None else 0
 
     def in_use(self, index: int) -> float:
         """See `Roll`."""
@@ -98,6 +118,11 @@ class FleetRoll(Roll):
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._beliefs.node(self._beliefs.listing.node.item(index)).name
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """The names of several."""
+        node, row_of = self._beliefs.node, self._beliefs.listing.node.item
+        return [node(row_of(index)).name for index in indices]
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""
@@ -117,7 +142,7 @@ class FleetRoll(Roll):
 
     def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
         """Leading bytes of the prompt by index, for the nodes that hold most of it."""
-        found, row_of = self._beliefs.owners.find(blocks), self._beliefs.listing.row_of
+        found, row_of = self._held(blocks), self._beliefs.listing.row_of
         return {row: held for node, held in found.items() if (row := row_of(node)) is not None}
 
 

@@ -227,6 +227,8 @@ class Speed:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
             table.untested[row] = self._untested()
             table.error_ms[row] = lore.error.value
+            cached_base, table.cached_per_byte[row] = lore.prefix.tokens.fit()
+            table.cached_base[row] = cached_base if lore.prefix.memory else 0.0
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
 

@@ -21,7 +21,7 @@ _ROWS_MIN = 16
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
 
-LOAD_AT_S, RTT_MS = 13, 20
+LOAD_AT_S, RTT_MS, HEARD_AT_S, EJECTED_UNTIL_S = 13, 20, 21, 22
 """Where in the numbers of a node's row these are."""
 
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
@@ -103,7 +103,7 @@ class NodeTable(Table):
     and `prefill_share` tell what a typical request takes there.
     """
 
-    told = 21
+    told = 23
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "known": ("?", 0),
         "leaving": ("?", 0),
@@ -200,7 +200,7 @@ def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
     """Seconds until the prompt of a request that arrives now would begin, by the numbers of a node's row."""
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
      idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
-     inflow, own_flow, own_flow_at_s, _) = row  # fmt: skip
+     inflow, own_flow, own_flow_at_s, *_) = row  # fmt: skip
     age_s = now_s - load_at_s
     if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
         others_flow = max(0.0, inflow - own_flow * exp((own_flow_at_s - now_s) / flow_memory_s))
@@ -224,11 +224,14 @@ class ModelTable(Table):
         tpot_ms_slope: more of it for each sequence at work.
         untested: 0 once we saw how far first tokens are from their prediction; until then `error_ms` is its
             kin's. 1, and 1 more for each request of ours on its way while none was ever answered.
+        cached_base: prompt tokens found in the node's prefix cache, at no byte of the prompt held there; 0
+            while the cache is empty.
+        cached_per_byte: more of them for each byte held.
         others_flow: what the last plan expects everybody else to send for this model.
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
-    told = 10
+    told = 13
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -243,6 +246,8 @@ class ModelTable(Table):
         "error_ms": ("f8", 0.0),
         "untested": ("f8", 1.0),
         "refused_until_s": ("f8", 0.0),
+        "cached_base": ("f8", 0.0),
+        "cached_per_byte": ("f8", 0.25),
         "ttft_peak_ms": ("f8", 0.0),
         "ttft_peak_at_s": ("f8", 0.0),
         "response_ms": ("f8", 0.0),
@@ -254,6 +259,8 @@ class ModelTable(Table):
     ready_in_s: Floats
     heard_at_s: Floats
     refused_until_s: Floats
+    cached_base: Floats
+    cached_per_byte: Floats
     prefill_base_ms: Floats
     prefill_ms_per_token: Floats
     tpot_ms_base: Floats

@@ -115,11 +115,13 @@ class NodeView:
 class Numbers(NamedTuple):
     """What a score needs of one node and its model: the fields of the same names of their views, by value.
 
+    `usable` says that nothing makes the node unavailable.
+
     `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
     `cached_tokens_base` is 0.
     """
 
-    node: str
+    usable: bool
     rtt_ms: float
     wait_s: float
     age_s: float
@@ -178,7 +180,7 @@ class Roll:
     def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
         return Numbers(
-            node.node,
+            node.unavailable is None,
             node.rtt_ms,
             node.wait_s,
             node.age_s,
@@ -201,6 +203,10 @@ class Roll:
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._nodes[index].node
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """The names of several."""
+        return [self._nodes[index].node for index in indices]
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""

@@ -102,11 +102,11 @@ class Choice:
 
     def tell(self, ranked: Sequence[int]) -> Candidates:
         """These nodes as candidates by what is believed now; their estimates are made when looked at."""
-        estimate, looked = self._terms.estimate, self.look(ranked)
+        estimate, looked, names = self._terms.estimate, self.look(ranked), self.view.nodes.names(ranked)
 
         def told(at: int) -> Candidate:
             score_ms, _, cached_tokens, numbers = looked[at]
-            return Candidate(numbers.node, estimate(numbers, (score_ms, cached_tokens)))
+            return Candidate(names[at], estimate(numbers, (score_ms, cached_tokens)))
 
         return Candidates(len(looked), told)
 
@@ -153,10 +153,9 @@ class Choice:
         return {index: held for index, held in owners.items() if self.may(index)}
 
     def owners_of_most(self, count: int) -> list[int]:
-        """Up to `count` of the `owners`, those that hold most first; of equals the first in the view."""
+        """Up to `count` nodes that hold most of the prompt, usable or not; of equals the first."""
         owners = self.view.nodes.owners(self.request.blocks)
-        order = sorted([(-held_bytes, index) for index, held_bytes in owners.items()])
-        return list(islice((index for _, index in order if self.may(index)), count))
+        return [index for _, index in sorted([(-held, index) for index, held in owners.items()])[:count]]
 
     def hit_share(self) -> Floats:
         """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""
@@ -227,8 +226,9 @@ class Choice:
         return found
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
-        """`indices` by the whole estimate, least score first."""
-        return [index for _, index, _, _ in sorted(self.look(indices))]
+        """Those of `indices` that may be chosen, by the whole estimate, least score first."""
+        order, left_out = sorted(self.look(indices)), self.view.left_out
+        return [index for _, index, _, numbers in order if numbers.usable and index not in left_out]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

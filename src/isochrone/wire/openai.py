@@ -3,6 +3,7 @@
 Every field that is not named here passes through untouched: the body's bytes are forwarded as they came.
 """
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field

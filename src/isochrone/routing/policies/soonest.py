@@ -73,7 +73,7 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     front = choice.view.front[: parameters.front] if parameters.plan else ()
-    candidates = dict.fromkeys(filter(choice.may, front), Origin.OWN)
+    candidates = dict.fromkeys(front, Origin.OWN)
     if parameters.owners:
         candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
     order = choice.soonest(list(candidates))
@@ -83,13 +83,14 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
         if parameters.idle:
             candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
         order = choice.soonest(list(candidates))
-    if parameters.slo and choice.request.objective.has_slo:
+    if order and parameters.slo and choice.request.objective.has_slo:
         choice.heeds_slo = True
         spreads = _memory_to_spare(choice)
         spares = _spares(choice, luck, parameters) if spreads else []
         candidates = dict.fromkeys(spares, Origin.SPARE) | candidates
         order = _least_wanted_first(choice, list(candidates), parameters, spreads=spreads)
-    choice.origin = candidates[order[0]]
+    if order:
+        choice.origin = candidates[order[0]]
     return order[: choice.wanted]
 
 
