@@ -8,9 +8,9 @@ from fleet_nouns import MODEL, READY, a_card, a_pulse, a_request, an_estimate, a
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.fleet import Dispatched, Fleet, FleetSettings, PulseReceived
+from isochrone.fleet import Dispatched, Fleet, PulseReceived
 from isochrone.fleet.kin import Kin, decode_sample, prefill_sample
-from isochrone.model import Load, ModelPulse, ModelState, OutcomeKind, Timings
+from isochrone.model import Load, ModelPulse, ModelState, Timings
 from isochrone.routing import EstimateWeights, estimate
 
 UNCLAIMED = ModelPulse(MODEL, ModelState.READY)
@@ -78,39 +78,6 @@ def test_a_model_of_which_nothing_is_known_is_not_certain_on_a_node_that_just_ca
     fleet.step(PulseReceived(a_pulse("late")), 0.0)
     fleet.step(a_card("late"), 0.0)
     assert numbers(fleet, "late")[0].error_ms == pytest.approx(60.0)
-
-
-def on_their_way(fleet: Fleet, node: str, *names: str) -> None:
-    for name in names:
-        fleet.step(Dispatched(a_request(name), node, an_estimate(prefill_ms=500.0)), 0.0)
-
-
-def test_each_request_to_a_node_that_never_answered_makes_it_less_certain_until_it_answers():
-    fleet = a_fleet(a="x", b="x")
-    answers(fleet, "a", 3, off_ms=40.0)  # first tokens of 540 ms
-    settings = FleetSettings()
-    for known, name in enumerate(("one", "two", "three")):
-        row, index, columns = numbers(fleet, "b")
-        assert row.error_ms == pytest.approx(40.0 + known * settings.trial_share * 540.0)
-        assert row.error_ms == columns.error_ms[index] == seen(fleet, 0.0, "b").models[MODEL].error_ms
-        on_their_way(fleet, "b", name)
-    fleet.step(an_outcome(a_request("one"), "b", ttft_ms=520.0), 0.0)
-    assert numbers(fleet, "b")[0].error_ms == pytest.approx(20.0)
-
-
-def test_a_trial_that_brought_no_answer_is_over_too():
-    fleet = a_fleet(a="x", b="x")
-    answers(fleet, "a", 3, off_ms=40.0)
-    on_their_way(fleet, "b", "one", "two")
-    fleet.step(an_outcome(a_request("one"), "b", OutcomeKind.REFUSED), 0.0)
-    fleet.step(an_outcome(a_request("two"), "b", OutcomeKind.FAILED), 0.0)
-    assert numbers(fleet, "b")[0].error_ms == pytest.approx(40.0)
-
-
-def test_in_a_fleet_where_nobody_answered_yet_no_request_is_a_trial():
-    fleet = a_fleet(a="x", b="x")
-    on_their_way(fleet, "b", "one", "two", "three")
-    assert [numbers(fleet, node)[0].error_ms for node in ("a", "b")] == [0.0, 0.0]
 
 
 def test_a_newcomer_of_a_splendid_claim_gets_a_trial_and_no_stampede():

@@ -29,6 +29,7 @@ class Flights:
         node.reserve(event.request.id, estimate, now_s)
         lore.flow.add(estimate.service_s, now_s)
         lore.requests.add(1.0, now_s)
+        lore.kin.service.add(estimate.service_s * 1e3)
         if lore.probes.answers:
             lore.probes.used(node.row, lore.table.rows)
         if lore.front is not None:

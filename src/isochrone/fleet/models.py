@@ -12,6 +12,7 @@ from isochrone.fleet.tables import NodeTable
 from isochrone.model import ModelFlow, ModelPulse, Plan
 
 _FLOW_MIN = 1e-6
+_READY_SHARE_MIN = 0.5
 
 
 class Models:
@@ -110,6 +111,7 @@ class Models:
         table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
         table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
         listing.others_flow[:rows] = plan.others_flow
+        lore.kin.scarce = plan.ready_share < _READY_SHARE_MIN
         self._follow(lore, plan)
 
     def _follow(self, lore: ModelLore, plan: Plan) -> None:

@@ -64,11 +64,13 @@ class FleetRoll(Roll):
             row = row_of(index)
             belief, numbers = node(row), of_node(row)
             (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             bias_ms, bias_at_s, error_ms, untested) = of_model(index)  # fmt: skip
+             bias_ms, bias_at_s, error_ms, caution) = of_model(index)  # fmt: skip
             if ready_in_s > 0.0 and listing.loading.item(index):
                 ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
-            if untested:
-                error_ms = kin_error_ms + (untested - 1.0) * trial_ms
+            if error_ms < 0.0:
+                error_ms = kin_error_ms
+            if caution:
+                error_ms += caution * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)

@@ -11,6 +11,7 @@ from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
+from isochrone.fleet.trial import caution
 from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
@@ -63,7 +64,7 @@ class Lore:
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
             error_ms = abs(outcome.ttft_ms - estimate.ttft_ms)
             self.error.add(error_ms)
-            self.kin.learn_first_token(outcome.ttft_ms, error_ms)
+            self.kin.error.add(error_ms)
             if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
 
@@ -151,11 +152,8 @@ class Speed:
         """Whether no request of ours was ever answered there."""
         return self.lore is None or not self.lore.answers
 
-    def _untested(self) -> float:
-        """0 once we saw an error of it; until then 1, and 1 more for each request while none is answered."""
-        if self.lore is not None and self.lore.error.weight:
-            return 0.0
-        return 1.0 + self.in_flight if self.on_trial else 1.0
+    def _caution(self) -> float:
+        return caution(self.in_flight, self.settings.trial_requests) if self.on_trial else 0.0
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
@@ -190,9 +188,8 @@ class Speed:
         tpot_ms, tpot_ms_slope = self._tpot()
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
-        error_ms = lore.error.value if lore is not None else 0.0
-        if untested := self._untested():
-            error_ms = self.kin.untested_error_ms(untested, self.settings.trial_share)
+        error_ms = lore.error.value if lore is not None and lore.error.weight else self.kin.error.value
+        error_ms += self._caution() * self.kin.trial_ms(self.settings.trial_share)
         if lore is None:
             return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
@@ -225,8 +222,8 @@ class Speed:
         table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
-            table.untested[row] = self._untested()
-            table.error_ms[row] = lore.error.value
+            table.error_ms[row] = lore.error.value if lore.error.weight else -1.0
+            table.caution[row] = self._caution()
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
 

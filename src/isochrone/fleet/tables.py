@@ -222,8 +222,8 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
-        untested: 0 once we saw how far first tokens are from their prediction; until then `error_ms` is its
-            kin's. 1, and 1 more for each request of ours on its way while none was ever answered.
+        error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
+        caution: how much the node's trial adds to that (`isochrone.fleet.trial`); 0 once it answered.
         others_flow: what the last plan expects everybody else to send for this model.
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
@@ -240,8 +240,8 @@ class ModelTable(Table):
         "tpot_ms_slope": ("f8", 0.0),
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
-        "error_ms": ("f8", 0.0),
-        "untested": ("f8", 1.0),
+        "error_ms": ("f8", -1.0),
+        "caution": ("f8", 0.0),
         "refused_until_s": ("f8", 0.0),
         "ttft_peak_ms": ("f8", 0.0),
         "ttft_peak_at_s": ("f8", 0.0),
@@ -261,7 +261,7 @@ class ModelTable(Table):
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats
-    untested: Floats
+    caution: Floats
     ttft_peak_ms: Floats
     ttft_peak_at_s: Floats
     response_ms: Floats
