@@ -109,6 +109,16 @@ def test_a_node_without_a_claim_is_expected_to_be_as_fast_as_its_kind():
     assert seen(fleet, 0.0, "mute").models[MODEL].prefill_ms_per_token == row.prefill_ms_per_token
 
 
+def test_nodes_of_one_class_of_hardware_are_alike_whatever_their_engine():
+    fleet = a_fleet(a="x", b="y", mute="y")
+    for name, engine, hardware in (("a", "x", "slow"), ("b", "y", "fast"), ("mute", "y", "slow")):
+        fleet.step(a_card(name, engine=engine, slots=2, hardware=hardware), 0.0)
+    answers(fleet, "a", 20, ms_per_token=9.0)
+    answers(fleet, "b", 20, ms_per_token=4.0)
+    again(fleet, "mute", UNCLAIMED)
+    assert numbers(fleet, "mute")[0].prefill_ms_per_token == pytest.approx(9.0, rel=0.1)
+
+
 def test_a_node_without_a_claim_and_without_its_like_is_expected_to_be_as_fast_as_any():
     fleet = a_fleet(a="x", mute="z")
     answers(fleet, "a", 20, ms_per_token=4.0)
@@ -146,10 +156,10 @@ def test_nobodys_answers_say_nothing():
 def test_kinds_beyond_the_bound_are_expected_to_be_as_any():
     kin, timings = Kin(), Timings(prefill_ms=300.0, prompt_tokens=100, decode_ms=90.0, output_tokens=10)
     for slots in range(200):
-        kin.learn_speeds(("x", slots), timings)
+        kin.learn_speeds(f"x/{slots}", timings)
     assert len(kin._kinds) < 100
-    assert kin.prefill(("x", 199)) == kin.prefill(("never", 1))
-    assert kin.decode(("x", 199))[0] == pytest.approx(10.0)
+    assert kin.prefill("x/199") == kin.prefill("never/1")
+    assert kin.decode("x/199")[0] == pytest.approx(10.0)
 
 
 told = st.integers(0, 1000)

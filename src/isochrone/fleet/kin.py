@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Average, Line
-from isochrone.model import Timings
+from isochrone.model import NodeCard, Timings
 
-Kind = tuple[str, int]
-"""Engine and slots of a node: those of one kind are expected to be alike in speed."""
+Kind = str
+"""Nodes of one kind are expected to be alike in speed."""
 
 Point = tuple[float, float]
 
@@ -70,6 +70,11 @@ class Kin:
         speeds = self._kinds.get(kind)
         line = speeds.decode if speeds is not None and speeds.decode.count else self._any.decode
         return line.fit()
+
+
+def kind_of(card: NodeCard) -> Kind:
+    """The node's class of hardware, else its kind of engine and its slots."""
+    return card.hardware or f"{card.engine}/{card.slots}"
 
 
 def prefill_sample(timings: Timings) -> Point | None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from isochrone.fleet.events import Planned
 from isochrone.fleet.front import Front
+from isochrone.fleet.kin import kind_of
 from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.settings import FleetSettings
@@ -57,7 +58,7 @@ class Models:
     def list_all(self, node: NodeBelief) -> None:
         """The node is known from now on: its models are to be chosen from it."""
         self._table.known[node.row] = True
-        kind = node.card.engine, node.card.slots
+        kind = kind_of(node.card)
         for model, speed in node.speeds.items():
             lore, speed.kind = self.of(model), kind
             if lore.table.row_of(node.row) is None:

@@ -117,7 +117,7 @@ class Speed:
     heard_at_s: float
     owners: Owners | None = None
     kin: Kin = field(default_factory=Kin)
-    kind: Kind = ("", 1)
+    kind: Kind = ""
     node: int = 0
     refused_until_s: float = 0.0
     in_flight: int = 0
