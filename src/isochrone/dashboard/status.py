@@ -65,6 +65,7 @@ def _model_fields(belief: NodeBelief, name: str, now_s: float) -> dict[str, Any]
         "prefill_spread": round(lore.prefill.spread, 3) if lore else None,
         "decode_spread": round(lore.decode.spread, 3) if lore else None,
         "bias_spread_ms": round(lore.bias.spread, 1) if lore else None,
+        "load_late_ms": round(lore.loads.late_ms, 1) if lore else None,
         "changes_seen": lore.prefill.changes + lore.decode.changes if lore else 0,
         "answers_seen": view.observations,
     }
