@@ -20,7 +20,7 @@ class Beliefs:
         row_of: the row of a node by its name.
         owners: who holds which prompt block of this model.
         kin_error_ms: error to expect of a node that has shown none.
-        trial_ms: more of it for each request under way to a node that never answered.
+        trial_ms: more of it for a node on trial, times its `caution`.
         model: the model's name.
         listing: numbers of the model on each node that lists it.
         now_s: when.

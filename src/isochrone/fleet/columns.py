@@ -182,9 +182,9 @@ class FleetColumns:
     @cached_property
     def error_ms(self) -> Floats:
         beliefs, listing = self._beliefs, self._beliefs.listing
-        untested = self._of_model(listing.untested)
-        expected_ms = beliefs.kin_error_ms + (untested - 1.0) * beliefs.trial_ms
-        return np.asarray(np.where(untested > 0.0, expected_ms, self._of_model(listing.error_ms)))
+        shown_ms = self._of_model(listing.error_ms)
+        error_ms = np.where(shown_ms < 0.0, beliefs.kin_error_ms, shown_ms)
+        return np.asarray(error_ms + self._of_model(listing.caution) * beliefs.trial_ms)
 
     @cached_property
     def ttft_peak_ms(self) -> Floats:

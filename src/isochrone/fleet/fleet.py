@@ -69,7 +69,7 @@ class Fleet:
             row_of=self.row_of,
             owners=lore.owners,
             kin_error_ms=lore.kin.error.value,
-            trial_ms=self._settings.trial_share * lore.kin.response.value,
+            trial_ms=lore.kin.trial_ms(self._settings.trial_share),
             model=model,
             listing=lore.table,
             now_s=now_s,

@@ -24,11 +24,12 @@ class Flights:
         """A request is on its way to `node`, which is believed to be busier from now on."""
         lore, estimate = self._models.of(event.request.model), event.estimate
         speed = node.speeds.get(event.request.model)
-        sent = None if speed is None else speed.sent(event.request)
-        self._open[event.request.id] = Flight(node.name, estimate, sent)
+        sent, load_ms = (None, None) if speed is None else (speed.sent(event.request), speed.load_ms)
+        self._open[event.request.id] = Flight(node.name, estimate, sent, load_ms)
         node.reserve(event.request.id, estimate, now_s)
         lore.flow.add(estimate.service_s, now_s)
         lore.requests.add(1.0, now_s)
+        lore.kin.service.add(estimate.service_s * 1e3)
         if lore.probes.answers:
             lore.probes.used(node.row, lore.table.rows)
         if lore.front is not None:

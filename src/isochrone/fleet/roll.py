@@ -73,7 +73,7 @@ class FleetRoll(Roll):
             row = row_of(index)
             numbers = of_node(row)
             (ready_in_s, told_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, bias_ms, bias_at_s,
-             error_ms, untested, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+             error_ms, caution, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
             usable = (
                 numbers[HEARD_AT_S] >= heard_since_s
                 and now_s >= numbers[EJECTED_UNTIL_S]
@@ -82,8 +82,10 @@ class FleetRoll(Roll):
             )
             if ready_in_s > 0.0 and listing.loading.item(index):
                 ready_in_s = max(0.0, ready_in_s - (now_s - told_at_s))
-            if untested:
-                error_ms = kin_error_ms + (untested - 1.0) * trial_ms
+            if error_ms < 0.0:
+                error_ms = kin_error_ms
+            if caution:
+                error_ms += caution * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
