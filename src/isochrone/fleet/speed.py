@@ -13,7 +13,7 @@ from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
 from isochrone.fleet.trial import caution
-from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
+from isochrone.model import ModelPulse, ModelState, ModelView, Outcome, Request
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
 _PRIOR_CONCURRENCY = (1.0, 4.0)
@@ -69,8 +69,12 @@ class Lore:
             error_ms = abs(outcome.ttft_ms - estimate.ttft_ms)
             self.error.add(error_ms)
             self.kin.error.add(error_ms)
-            if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
-                self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
+            if timings is not None and timings.prefill_ms > 0:
+                explained_ms = timings.queue_ms + timings.load_ms + timings.prefill_ms
+                self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
+            elif estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
+                explained_ms = estimate.wait_ms + estimate.prefill_ms
+                self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
 
     def begin_from(self, prefill: Point, decode: Point) -> None:
         """Let the (base, slope) that the node claims, or its kin showed, count as a few samples."""
@@ -89,17 +93,14 @@ class Lore:
         """The bias, faded to now."""
         return self.bias.value * self._fade(now_s)
 
-    def _learn_bias(self, estimate: Estimate, ttft_ms: float, timings: Timings | None, now_s: float) -> None:
-        """Learn what no other term explains, with what is known now of the others.
+    def _learn_bias(self, unexplained_ms: float, now_s: float) -> None:
+        """Learn what no term explains: what a first token took beyond its way and the node's own account.
 
-        Measured against the speeds as just learned, not as once predicted: an error that the speeds will not
-        repeat must not be corrected twice. A node that claims to be faster than it is shows here.
+        Not beyond its prediction: a wait that nobody could foresee is no property of the node, and speeds
+        learn from the same answer. A node that accounts for less time than it takes shows here.
         """
-        prefill_ms = estimate.prefill_ms
-        if timings is not None and self.prefill.count:
-            prefill_ms = self.prefill.at(max(0, timings.prompt_tokens - timings.cached_tokens))
         self.bias.weight *= self._fade(now_s)  # an old belief yields sooner to a new sample
-        self.bias.add(ttft_ms - estimate.rtt_ms - estimate.wait_ms - prefill_ms)
+        self.bias.add(unexplained_ms)
         self.bias_at_s = now_s
 
     def _fade(self, now_s: float) -> float:
