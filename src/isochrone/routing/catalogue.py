@@ -90,7 +90,6 @@ CATALOGUE: dict[str, Policy] = {
             "the node that will answer soonest: every term of the estimate",
             soonest.rank,
             soonest.Parameters(),
-            idle_news=True,
             plans=True,
             checks=True,
         ),

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ RANKED_MAX = 9
 
 _DRAWS_MAX = 16
 _LOOKS = 4
-_IDLE_LOOKS = 4
 
 Looked = tuple[float, int, float, Numbers]
 """A node that was looked at: score in milliseconds, index, cached tokens, and what they come from."""
@@ -214,16 +212,6 @@ class Choice:
             few = np.concatenate((less, _some(equal, missing, luck) if luck else equal[:missing]))
         ordered = [int(index) for index in few]
         return sorted(shuffled(ordered, luck) if luck else ordered, key=costs.__getitem__)
-
-    def idle(self, count: int) -> list[int]:
-        """Up to `count` usable nodes of those that announced idle, the last first."""
-        found: list[int] = []
-        for index in islice(reversed(self.view.idle), _IDLE_LOOKS * count):
-            if len(found) == count:
-                break
-            if self.may(index):
-                found.append(index)
-        return found
 
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """Those of `indices` that may be chosen, by the whole estimate, least score first."""

@@ -1,14 +1,13 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
-Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix; for a request
+Reads: the whole estimate; the plan; who holds the prompt's prefix; for a request
 with an SLO, inflow of work and use of memory. Source:
 `isochrone.routing.estimate`, `isochrone.routing.planning` and `isochrone.routing.homes`; shortest expected
 delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
 Candidates are the best of the nodes that are ours by the plan, of which our own ledger knows most, and those
 that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
-weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they
-became idle. The least estimate of them wins.
+weights: many gateways that all took the best would herd. The least estimate of them wins.
 
 A request with an SLO that several nodes keep has time to spare, which others may lack. It goes where it takes
 least from them, among these candidates and some more nodes drawn by lot. Where no node keeps it, the soonest
@@ -37,7 +36,6 @@ class Parameters:
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
         front: of the nodes that few but we send to, so many of the best, at most 8.
-        idle: of the nodes that announced idle, so many of the last.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
             that are not ours are looked at too.
@@ -51,7 +49,6 @@ class Parameters:
 
     draws: float = 0.0
     front: int = 4
-    idle: int = 4
     owners: int = 8
     spill: float = 2.0
     plan: bool = True
@@ -63,7 +60,6 @@ class Parameters:
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
         within("front", self.front, 0, 8)
-        within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
         within("fill", self.fill, 0, 1)
         within("own", self.own, 0, 100)
@@ -80,8 +76,6 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     if not order or not parameters.plan or _crowded(choice, order[0], parameters):
         origin, drawn = _drawn(choice, luck, parameters)
         candidates = dict.fromkeys(drawn, origin) | candidates
-        if parameters.idle:
-            candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
         order = choice.soonest(list(candidates))
     if order and parameters.slo and choice.request.objective.has_slo:
         choice.heeds_slo = True
