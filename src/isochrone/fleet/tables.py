@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import copy
 from math import exp
 from struct import Struct
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from isochrone.fleet.wait import wait_s
 from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
+
+_FLOW_MIN = 1e-9
+"""Less than this, of slot-seconds or requests a second, is what rounding leaves of nothing."""
 
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
@@ -92,6 +95,20 @@ class Table:
             column[target] = column[source]
 
 
+class Offer(NamedTuple):
+    """What everybody else is expected to send to each of some nodes, all of shape (rows,).
+
+    Attributes:
+        flow: slot-seconds a second.
+        requests: a second.
+        prompts: seconds of prompt processing a second.
+    """
+
+    flow: Floats
+    requests: Floats
+    prompts: Floats
+
+
 class NodeTable(Table):
     """What is believed of every node, whatever the model.
 
@@ -100,7 +117,7 @@ class NodeTable(Table):
     idle between the report and these; and the flow of our work in slot-seconds a second, as it was at
     `own_flow_at_s`. `others_*` is what plans expect of everybody else: the flow from `others_at_s` on, and
     the slot-seconds that came between the report and then; -1 while no plan spoke of the node. `service_s`
-    and `prefill_share` tell what a typical request takes there.
+    and `prefill_share` tell what a typical request of theirs takes there, whatever its model.
     """
 
     told = 21
@@ -137,6 +154,8 @@ class NodeTable(Table):
         "ejected_until_s": ("f8", 0.0),
         "own_in_flight": ("f8", 0.0),
         "kv_used": ("f8", 0.0),
+        "others_requests": ("f8", 0.0),
+        "others_prompts": ("f8", 0.0),
     }
     known: Bools
     leaving: Bools
@@ -168,6 +187,8 @@ class NodeTable(Table):
     others_flow: Floats
     others_s: Floats
     others_at_s: Floats
+    others_requests: Floats
+    others_prompts: Floats
     service_s: Floats
     prefill_share: Floats
 
@@ -187,13 +208,19 @@ class NodeTable(Table):
         self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], heard_at_s)
         return rows
 
-    def expect(self, rows: Indices | slice, flow: Floats, now_s: float) -> None:
-        """From now on everybody else sends `flow` more to these: slot-seconds a second, shape (rows,)."""
+    def expect(self, rows: Indices | slice, more: Offer, now_s: float) -> None:
+        """From now on everybody else sends so much more to these, of one model."""
         known_s = np.maximum(self.others_at_s[rows], self.load_at_s[rows])
         before_s = np.where(self.load_at_s[rows] > self.others_at_s[rows], 0.0, self.others_s[rows])
         self.others_s[rows] = before_s + self.others_flow[rows] * (now_s - known_s)
-        self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
+        self.others_flow[rows] = flow = np.maximum(0.0, self.others_flow[rows] + more.flow)
         self.others_at_s[rows] = now_s
+        self.others_requests[rows] = requests = np.maximum(0.0, self.others_requests[rows] + more.requests)
+        self.others_prompts[rows] = prompts = np.maximum(0.0, self.others_prompts[rows] + more.prompts)
+        told = np.minimum(flow, requests) > _FLOW_MIN
+        self.service_s[rows] = np.where(told, flow / np.maximum(requests, _FLOW_MIN), self.service_s[rows])
+        share = np.minimum(1.0, prompts / np.maximum(flow, _FLOW_MIN))
+        self.prefill_share[rows] = np.where(told, share, self.prefill_share[rows])
 
 
 def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
@@ -224,7 +251,8 @@ class ModelTable(Table):
         tpot_ms_slope: more of it for each sequence at work.
         error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
         caution: how much the node's trial adds to that (`isochrone.fleet.trial`); 0 once it answered.
-        others_flow: what the last plan expects everybody else to send for this model.
+        others_flow, others_requests, others_prompts: what the last plan expects everybody else to send for
+            this model, as in `Offer`.
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
@@ -248,6 +276,8 @@ class ModelTable(Table):
         "response_ms": ("f8", 0.0),
         "service_ms": ("f8", 0.0),
         "others_flow": ("f8", 0.0),
+        "others_requests": ("f8", 0.0),
+        "others_prompts": ("f8", 0.0),
     }
     node: Indices
     loading: Bools
@@ -267,6 +297,8 @@ class ModelTable(Table):
     response_ms: Floats
     service_ms: Floats
     others_flow: Floats
+    others_requests: Floats
+    others_prompts: Floats
 
     def __init__(self) -> None:
         super().__init__()
@@ -291,6 +323,16 @@ class ModelTable(Table):
     def where_first(self, rows: int) -> Indices | slice:
         """Where the first so many are."""
         return slice(rows) if self._in_step else self.node[:rows]
+
+    def expect(self, rows: slice, offer: Offer) -> Offer:
+        """Everybody else is expected to send `offer` to these from now on; returns how much more that is."""
+        more = Offer(
+            offer.flow - self.others_flow[rows],
+            offer.requests - self.others_requests[rows],
+            offer.prompts - self.others_prompts[rows],
+        )
+        self.others_flow[rows], self.others_requests[rows], self.others_prompts[rows] = offer
+        return more
 
     def drop_node(self, node: int) -> None:
         """The node lists the model no more: the last row takes its place."""
