@@ -54,6 +54,11 @@ def test_the_limit_of_the_answer(fields, tokens):
     assert chat(**fields).output_tokens_max == tokens
 
 
+@pytest.mark.parametrize("name", ["m" * 256, "zai/\N{GREEK SMALL LETTER MU} 7b:q4 (漢)"])
+def test_a_model_may_be_called_whatever_a_card_can_say(name):
+    assert chat(model=name).model == name
+
+
 def asker(owner: str = "", salt: bytes = b"salt", path: str = CHAT_PATH, **fields) -> str:
     """Whom a request of these fields is taken to be from."""
     wanted = {"messages": [HELLO]} if path == CHAT_PATH else {"prompt": "hello"}
@@ -152,6 +157,10 @@ BAD_ANYWHERE = [
     ({"model": None}, "model", MISSING),
     ({"model": ""}, "model", None),
     ({"model": 7}, "model", "invalid_type"),
+    ({"model": "m" * 257}, "model", "invalid_value"),
+    ({"model": "m" * 1_000_000}, "model", "invalid_value"),
+    ({"model": "two\nlines"}, "model", "invalid_value"),
+    ({"model": "m\u0000"}, "model", "invalid_value"),
     ({"model": ["m"]}, "model", "invalid_type"),
 ]
 BAD_CHAT = [

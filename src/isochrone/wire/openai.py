@@ -12,6 +12,7 @@ import msgspec
 
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
+from isochrone.wire.nodes import TEXT_MAX
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
@@ -72,6 +73,9 @@ def parse_request(ask: Ask, body: bytes) -> Request:
     model = _required(fields, "model", str, "a string")
     if not model:
         raise BadRequestError("'model' must not be empty.", param="model")
+    if len(model) > TEXT_MAX or not model.isprintable():  # no card lists one, and names are kept
+        words = f"'model' must be at most {TEXT_MAX} printable characters."
+        raise BadRequestError(words, param="model", code="invalid_value")
     texts = _chat_texts(fields) if ask.path == CHAT_PATH else _prompt_texts(fields)
     text = "\n".join(texts).encode("utf-8", "surrogatepass")
     _check_types(fields)
