@@ -18,8 +18,8 @@ from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
 
-_FLOW_MIN = 1e-6
-"""Slot-seconds a second below which flows say nothing of the requests in them."""
+_FLOW_MIN = 1e-9
+"""Less than this, of slot-seconds or requests a second, is what rounding leaves of nothing."""
 
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
@@ -217,10 +217,10 @@ class NodeTable(Table):
         self.others_at_s[rows] = now_s
         self.others_requests[rows] = requests = np.maximum(0.0, self.others_requests[rows] + more.requests)
         self.others_prompts[rows] = prompts = np.maximum(0.0, self.others_prompts[rows] + more.prompts)
-        told = (flow > _FLOW_MIN) & (requests > 0.0)
-        service_s = np.divide(flow, requests, out=self.service_s[rows].copy(), where=told)
-        share = np.divide(prompts, flow, out=self.prefill_share[rows].copy(), where=told)
-        self.service_s[rows], self.prefill_share[rows] = service_s, np.minimum(1.0, share)
+        told = np.minimum(flow, requests) > _FLOW_MIN
+        self.service_s[rows] = np.where(told, flow / np.maximum(requests, _FLOW_MIN), self.service_s[rows])
+        share = np.minimum(1.0, prompts / np.maximum(flow, _FLOW_MIN))
+        self.prefill_share[rows] = np.where(told, share, self.prefill_share[rows])
 
 
 def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
