@@ -1,12 +1,13 @@
 """A stranger gets a few requests at once until its first answer; no crowd, and no request without a node."""
 
+import numpy as np
 import pytest
 from fleet_nouns import MODEL, a_card, a_dispatch, a_plan, a_pulse, a_request, an_outcome, seen
 from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet import Fleet, FleetSettings, PulseReceived
-from isochrone.fleet.trial import caution
+from isochrone.fleet.trial import caution, cautions
 from isochrone.model import Load, OutcomeKind
 
 PRICE_MS = FleetSettings().trial_share * 2000.0
@@ -85,18 +86,20 @@ def test_an_uncertain_stranger_is_on_trial_besides():
     assert caution_ms(fleet) == pytest.approx(40.0 + PRICE_MS)
 
 
-def test_where_most_nodes_must_load_the_model_there_is_no_trial():
-    """Who shuns the few that have it makes others load it."""
+def test_where_most_nodes_must_load_the_model_each_further_request_adds_no_more_than_the_one_before():
     fleet = a_fleet("a", "b", "c")
-    send(fleet, *range(20))
-    assert caution_ms(fleet) > 0.0
+    send(fleet, *range(6))
+    assert caution_ms(fleet) == pytest.approx(31 * PRICE_MS)
     fleet.step(a_plan(0.0, 0.0, 0.0, ready_share=1 / 3), 1.0)
-    assert caution_ms(fleet) == 0.0
+    assert caution_ms(fleet) == pytest.approx(5 * PRICE_MS)
     fleet.step(a_plan(0.0, 0.0, 0.0, ready_share=2 / 3), 1.0)
-    assert caution_ms(fleet) > 0.0
+    assert caution_ms(fleet) == pytest.approx(31 * PRICE_MS)
 
 
-@given(st.integers(0, 10**9), st.integers(0, 1000))
-def test_caution_is_bounded_never_negative_and_grows_with_the_crowd(under_way, room):
-    assert 0.0 <= caution(under_way, room) <= caution(under_way + 1, room) < 2.0**12
-    assert (caution(under_way, room) > 0.0) == (under_way >= room)
+@given(st.integers(-10, 10**9), st.booleans())
+def test_caution_is_bounded_while_nodes_have_the_model_and_grows_with_the_crowd(crowd, scarce):
+    at_one, at_next = caution(crowd, scarce=scarce), caution(crowd + 1, scarce=scarce)
+    assert 0.0 <= at_one <= at_next
+    assert scarce or at_next < 2.0**12
+    assert (at_one > 0.0) == (crowd > 0)
+    assert cautions(np.array([crowd, crowd + 1.0]), scarce=scarce).tolist() == [at_one, at_next]

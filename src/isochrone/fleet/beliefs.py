@@ -20,7 +20,8 @@ class Beliefs:
         row_of: the row of a node by its name.
         owners: who holds which prompt block of this model.
         kin_error_ms: error to expect of a node that has shown none.
-        trial_ms: more of it for a node on trial, times its `caution`.
+        trial_ms: more of it for a node on trial, times `caution`.
+        scarce: most nodes would have to load the model.
         model: the model's name.
         listing: numbers of the model on each node that lists it.
         now_s: when.
@@ -34,6 +35,7 @@ class Beliefs:
     owners: Owners
     kin_error_ms: float
     trial_ms: float
+    scarce: bool
     model: str
     listing: ModelTable
     now_s: float

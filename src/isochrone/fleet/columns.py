@@ -5,6 +5,7 @@ from functools import cached_property
 import numpy as np
 
 from isochrone.fleet.beliefs import Beliefs
+from isochrone.fleet.trial import cautions
 from isochrone.fleet.wait import Waiting, waits_s
 from isochrone.model import Bools, Floats, Hashes, Indices
 
@@ -184,7 +185,9 @@ class FleetColumns:
         beliefs, listing = self._beliefs, self._beliefs.listing
         shown_ms = self._of_model(listing.error_ms)
         error_ms = np.where(shown_ms < 0.0, beliefs.kin_error_ms, shown_ms)
-        return np.asarray(error_ms + self._of_model(listing.caution) * beliefs.trial_ms)
+        return np.asarray(
+            error_ms + cautions(self._of_model(listing.crowd), scarce=beliefs.scarce) * beliefs.trial_ms
+        )
 
     @cached_property
     def ttft_peak_ms(self) -> Floats:

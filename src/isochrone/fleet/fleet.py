@@ -70,6 +70,7 @@ class Fleet:
             owners=lore.owners,
             kin_error_ms=lore.kin.error.value,
             trial_ms=lore.kin.trial_ms(self._settings.trial_share),
+            scarce=lore.kin.scarce,
             model=model,
             listing=lore.table,
             now_s=now_s,

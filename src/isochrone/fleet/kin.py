@@ -35,7 +35,7 @@ class Kin:
     Attributes:
         error: how far first tokens were from their prediction, milliseconds.
         service: how long requests that we sent were expected to hold a slot, milliseconds.
-        scarce: most nodes would have to load the model, by the last plan. Then there is no trial: who shuns
+        scarce: most nodes would have to load the model, by the last plan. Then a trial is mild: who shuns
             the few that have it makes others load it, and evict what is wanted there.
     """
 
@@ -56,8 +56,8 @@ class Kin:
             speeds.learn(prefill, decode)
 
     def trial_ms(self, share: float) -> float:
-        """What a node's `caution` is counted in, `share` as `trial_share`; 0 where there is no trial."""
-        return 0.0 if self.scarce else share * self.service.value
+        """What a node's `caution` is counted in, `share` as `trial_share`."""
+        return share * self.service.value
 
     def prefill(self, kind: Kind) -> Point:
         """(base, milliseconds a token) to expect of a node of this kind; zeros when nobody answered yet."""

@@ -18,6 +18,7 @@ from isochrone.fleet.tables import (
     ModelTable,
     wait_of_row_s,
 )
+from isochrone.fleet.trial import caution
 from isochrone.model import Columns, NodeView, Numbers, Probe, PromptBlocks, Roll
 
 
@@ -73,7 +74,7 @@ class FleetRoll(Roll):
             row = row_of(index)
             numbers = of_node(row)
             (ready_in_s, told_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, bias_ms, bias_at_s,
-             error_ms, caution, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+             error_ms, crowd, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
             usable = (
                 numbers[HEARD_AT_S] >= heard_since_s
                 and now_s >= numbers[EJECTED_UNTIL_S]
@@ -84,8 +85,8 @@ class FleetRoll(Roll):
                 ready_in_s = max(0.0, ready_in_s - (now_s - told_at_s))
             if error_ms < 0.0:
                 error_ms = kin_error_ms
-            if caution:
-                error_ms += caution * trial_ms
+            if crowd:
+                error_ms += caution(crowd, scarce=beliefs.scarce) * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)

@@ -166,8 +166,11 @@ class Speed:
         """Whether no request of ours was ever answered there."""
         return self.lore is None or not self.lore.answers
 
-    def _caution(self) -> float:
-        return caution(self.in_flight, self.settings.trial_requests) if self.on_trial else 0.0
+    def _crowd(self) -> float:
+        """Requests of ours beyond the room of the trial, one more counted; 0 when there is none."""
+        if not self.on_trial:
+            return 0.0
+        return float(max(0, self.in_flight + 1 - self.settings.trial_requests))
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
@@ -203,7 +206,9 @@ class Speed:
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
         error_ms = lore.error.value if lore is not None and lore.error.weight else self.kin.error.value
-        error_ms += self._caution() * self.kin.trial_ms(self.settings.trial_share)
+        error_ms += caution(self._crowd(), scarce=self.kin.scarce) * self.kin.trial_ms(
+            self.settings.trial_share
+        )
         if lore is None:
             return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
@@ -237,7 +242,7 @@ class Speed:
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
             table.error_ms[row] = lore.error.value if lore.error.weight else -1.0
-            table.caution[row] = self._caution()
+            table.crowd[row] = self._crowd()
             cached_base, table.cached_per_byte[row] = lore.prefix.tokens.fit()
             table.cached_base[row] = cached_base if lore.prefix.memory else 0.0
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s

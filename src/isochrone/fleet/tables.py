@@ -250,7 +250,7 @@ class ModelTable(Table):
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
         error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
-        caution: how much the node's trial adds to that (`isochrone.fleet.trial`); 0 once it answered.
+        crowd: requests of ours beyond the room of the node's trial, one more counted; 0 once it answered.
         cached_base: prompt tokens found in the node's prefix cache, at no byte of the prompt held there; 0
             while the cache is empty.
         cached_per_byte: more of them for each byte held.
@@ -272,7 +272,7 @@ class ModelTable(Table):
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
         "error_ms": ("f8", -1.0),
-        "caution": ("f8", 0.0),
+        "crowd": ("f8", 0.0),
         "refused_until_s": ("f8", 0.0),
         "cached_base": ("f8", 0.0),
         "cached_per_byte": ("f8", 0.25),
@@ -298,7 +298,7 @@ class ModelTable(Table):
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats
-    caution: Floats
+    crowd: Floats
     ttft_peak_ms: Floats
     ttft_peak_at_s: Floats
     response_ms: Floats

@@ -7,13 +7,26 @@ by the logarithm of how good the node looks, and leaves no request without a nod
 all are treated alike.
 """
 
-_DOUBLINGS_MAX = 12
+import numpy as np
+
+from isochrone.model import Floats
+
+_DOUBLINGS_MAX = 12.0
 
 
-def caution(under_way: int, room: int) -> float:
-    """How many times the price of one request beyond the room a next one on trial pays, 0 within it.
+def caution(crowd: float, *, scarce: bool) -> float:
+    """How many times the price of one request beyond the room a next one on trial pays.
 
-    `under_way`: our requests at the node now; `room`: how many may be there for nothing.
+    `crowd`: requests of ours at the node beyond the room, the next one counted; 0 and below within it.
+    `scarce`: most nodes would have to load the model. Then each adds as much as the one before it and not
+    twice that: who shuns the few that have the model makes others load it, and evict what is wanted there.
     """
-    beyond = under_way + 1 - room
-    return 2.0 ** min(beyond, _DOUBLINGS_MAX) - 1.0 if beyond > 0 else 0.0
+    if crowd <= 0.0:
+        return 0.0
+    return crowd if scarce else 2.0 ** min(crowd, _DOUBLINGS_MAX) - 1.0
+
+
+def cautions(crowds: Floats, *, scarce: bool) -> Floats:
+    """The same for all nodes, shape (nodes,)."""
+    crowds = np.maximum(0.0, crowds)
+    return crowds if scarce else np.asarray(2.0 ** np.minimum(crowds, _DOUBLINGS_MAX) - 1.0)
