@@ -85,6 +85,7 @@ async def test_chunked_reply_with_trailers_split_at_every_byte(upstream, client)
         ("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n", b"", True),
         ("GET", b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", b"ok", False),
         ("GET", b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", b"ok", False),
+        ("GET", CHUNKED.replace(b"HTTP/1.1 200", b"HTTP/1.0 200"), b"one0123456789", False),
         ("GET", OK + OK, b"ok", False),
         ("GET", OK + b"rubbish", b"ok", False),
         ("HEAD", b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok", b"", False),
@@ -118,6 +119,10 @@ async def test_a_reply_that_ends_with_the_connection(upstream, client, head):
     [
         b"rubbish",
         b"HTTP/2 200 OK\r\n\r\n",
+        b"HTTP/2.0 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/0.9 200 OK\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 099 OK\r\ncontent-length: 3\r\n\r\nabc" + OK,
+        b"HTTP/1.1 000 OK\r\ncontent-length: 3\r\n\r\nabc" + OK,
         b"HTTP/1.1 200 OK\nx: y\n\n",
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",

@@ -162,3 +162,42 @@ async def test_a_slow_consumer_holds_back_the_server(upstream, client_of):
     assert got == total
     assert most <= 100_000 + 256 * 1024
     assert client.idle == 1
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_who_gives_up_while_it_connects_leaves_nothing_behind(upstream, client, turns):
+    """uvloop tells nobody of a connection that it closes while it is being made."""
+
+    async def silent(raw):
+        await raw.reader.read()
+
+    up = await upstream(silent)
+    for _ in range(10):
+        asking = asyncio.create_task(client.request("GET", up.url))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+    async with asyncio.timeout(3):
+        while client.connections:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
+
+
+async def test_who_leaves_in_the_middle_is_seen_to_leave(upstream, client):
+    """By a reset: the end of our side alone would be for the server to wonder about."""
+    how = asyncio.get_running_loop().create_future()
+
+    async def script(raw):
+        await raw.reader.readuntil(b"\r\n\r\n")
+        raw.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")
+        try:
+            how.set_result(await raw.reader.read())
+        except ConnectionResetError as error:
+            how.set_result(error)
+
+    up = await upstream(script)
+    response = await soon(client.request("GET", up.url))
+    assert await soon(anext(response)) == b"half"
+    response.close()
+    assert isinstance(await soon(how), ConnectionResetError)

@@ -11,7 +11,7 @@ from isochrone.relay import HttpServer
 
 
 @pytest.mark.parametrize("first", [None, b"token"])
-@pytest.mark.parametrize("how", ["reset", "eof"])
+@pytest.mark.parametrize("how", ["reset", "close"])
 async def test_a_client_that_goes_cancels_the_handler(serve, dial, first, how):
     held = Held(first)
     running = await serve(held)
@@ -21,7 +21,7 @@ async def test_a_client_that_goes_cancels_the_handler(serve, dial, first, how):
     if how == "reset":
         raw.vanish()
     else:
-        raw.writer.write_eof()
+        raw.writer.close()
     await happens(held.cancelled)
     await running.emptied()
     assert (held.runs, running.crashes) == (1, [])

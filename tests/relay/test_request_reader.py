@@ -79,6 +79,18 @@ def test_what_follows_a_close_is_not_read_even_in_the_same_piece():
     assert (len(reader.ready), reader.refusal) == (1, None)
 
 
+@pytest.mark.parametrize("split", [lambda data: [data], bytewise], ids=["whole", "bytewise"])
+@pytest.mark.parametrize(
+    "head",
+    [HOST + b"connection: upgrade, close\r\n", b"POST / HTTP/1.0\r\nconnection: upgrade\r\n"],
+)
+def test_what_follows_a_close_is_not_read_after_an_upgrade_either(head, split):
+    """The parser that stands in for the one that stopped at the upgrade does not know of the close."""
+    reader = read(*split(head + b"upgrade: h2c\r\ncontent-length: 3\r\n\r\nabc" + SIZED))
+    assert [request.body for request in reader.ready] == [b"abc"]
+    assert reader.refusal is None
+
+
 @pytest.mark.parametrize(
     ("headers", "wanted"),
     [

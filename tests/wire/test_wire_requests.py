@@ -45,6 +45,7 @@ def test_what_the_receiver_knows_is_in_the_request():
         ({}, None),
         ({"max_tokens": 5}, 5),
         ({"max_completion_tokens": 6}, 6),
+        ({"max_completion_tokens": 6.0}, 6),
         ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
         ({"max_tokens": None}, None),
     ],
@@ -187,6 +188,8 @@ BAD_CHAT = [
     ({"safety_identifier": ["ann"]}, "safety_identifier", "invalid_type"),
     ({"safety_identifier": True}, "safety_identifier", "invalid_type"),
     ({"max_completion_tokens": "many"}, "max_completion_tokens", "invalid_type"),
+    ({"max_completion_tokens": 5, "max_tokens": "many"}, "max_tokens", "invalid_type"),
+    ({"n": 1.5}, "n", "invalid_type"),
 ]
 BAD_PROMPTS = [
     ({"prompt": None}, "prompt", MISSING),
@@ -330,3 +333,24 @@ def test_the_list_of_models():
         "object": "list",
         "data": [{"id": "m", "object": "model", "created": 5, "owned_by": "isochrone"}],
     }
+
+
+# Depth
+
+
+def nested(levels: int) -> bytes:
+    return b'{"model":"m","prompt":"?","x":' + b"[" * (levels - 1) + b"]" * (levels - 1) + b"}"
+
+
+@pytest.mark.parametrize("most", [2, 3, 128, 500])
+def test_depth_is_counted_from_the_body_itself(most):
+    ask = Ask("r", COMPLETIONS_PATH, json_depth_max=most)
+    assert parse_request(ask, nested(most)).model == "m"
+    with pytest.raises(BadRequestError, match=f"more than {most} levels") as error:
+        parse_request(ask, nested(most + 1))
+    assert error.value.code == "invalid_json"
+
+
+def test_many_brackets_side_by_side_are_not_deep():
+    ask = Ask("r", COMPLETIONS_PATH, json_depth_max=3)
+    assert parse_request(ask, encoded({"model": "m", "prompt": "[" * 99, "x": [{}] * 99})).model == "m"

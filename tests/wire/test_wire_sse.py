@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.wire.sse import DONE, split_done
+from isochrone.wire.sse import DONE, HELD_BYTES_MAX, split_done, split_events
 
 fragments = st.integers(0, len(DONE)).flatmap(
     lambda begin: st.integers(begin, len(DONE)).map(lambda end: DONE[begin:end])
@@ -73,3 +73,31 @@ def test_in_pieces_of_any_one_size(size):
 )
 def test_what_goes_on_and_what_waits(data, sent, held):
     assert split_done(data) == (sent, held)
+
+
+# Whole events only
+
+
+@pytest.mark.parametrize(
+    ("data", "now", "held"),
+    [
+        (b"", b"", b""),
+        (b"data: 1\n\n", b"data: 1\n\n", b""),
+        (b"data: 1\r\n\r\n", b"data: 1\r\n\r\n", b""),
+        (b"data: 1\n\ndata: ", b"data: 1\n\n", b"data: "),
+        (b"data: 1\r\n\r\ndata: ", b"data: 1\r\n\r\n", b"data: "),
+        (b"data: 1\n", b"", b"data: 1\n"),
+        (b"data: 1\n\ndata: [DONE]\n\n", b"data: 1\n\n", DONE),
+        (b"data: 1\r\n\r\ndata: [DONE]\r\n\r\n", b"data: 1\r\n\r\n", b"data: [DONE]\r\n\r\n"),
+        (b"event: x\ndata: [DONE]\n\n", b"", b"event: x\ndata: [DONE]\n\n"),
+        (b"data: 1\n\nevent: x\ndata: [DONE]\n\n", b"data: 1\n\n", b"event: x\ndata: [DONE]\n\n"),
+    ],
+)
+def test_what_is_no_whole_event_waits(data, now, held):
+    assert split_events(data) == (now, held)
+
+
+def test_an_event_without_an_end_is_passed_on_at_last():
+    endless = b"data: " + b"x" * HELD_BYTES_MAX
+    assert split_events(endless) == (endless, b"")
+    assert split_events(endless[:HELD_BYTES_MAX]) == (b"", endless[:HELD_BYTES_MAX])

@@ -12,6 +12,7 @@ import typer
 
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
+from isochrone.cli.limits import check_origins, with_limits
 from isochrone.cli.network_file import default_state_dir
 from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
@@ -40,6 +41,14 @@ def gateway(
     ] = False,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="For clients that do not say theirs.")] = 120.0,
     in_flight_max: Annotated[int, typer.Option(min=1, help="Requests at once; more are refused.")] = 1024,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="A bound of connections and bodies, NAME=VALUE; see docs/operations.md."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="Web pages of this origin may ask, * for all; without it none of another."),
+    ] = None,
     nats: Annotated[str, typer.Option(help="The network's bus; default: the network on this machine.")] = "",
     state_dir: Annotated[Path | None, typer.Option(help="State of the network on this machine.")] = None,
 ) -> None:
@@ -61,8 +70,9 @@ def gateway(
         policy_by_header=policy_by_header,
         timeout_s=timeout_s,
         in_flight_max=in_flight_max,
+        cors_origins=check_origins(cors_origin or ()),
     )
-    run(_run_gateway(settings, address))
+    run(_run_gateway(with_limits(settings, limit or ()), address))
 
 
 def _key_digests(keys: list[str]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from isochrone.relay import Exchange, Headers, HttpClient, Response
 from isochrone.wire import WireError
 from isochrone.wire.nodes import decode_load
 from isochrone.wire.orca import decode_orca
-from isochrone.wire.sse import split_done
+from isochrone.wire.sse import split_done, split_events
 from isochrone.wire.subjects import (
     HEADER_LOAD,
     HEADER_NODE,
@@ -25,6 +25,8 @@ from isochrone.wire.timings import decode_timings
 _REFUSALS = (404, 429, 503)
 _NODES_FAULT = (401, 403)
 _QUOTED_MAX = 300
+_QUOTED_BYTES_MAX = 64 * 1024
+"""Of an error so much is read, that its connection may be used again; a longer one is cut."""
 _REPLY_HEADERS = (b"content-type", b"content-encoding", b"cache-control", b"x-request-id")
 """What a node may tell a client. The rest is ours to say, or nobody's."""
 
@@ -116,25 +118,25 @@ class Attempter:
             elif 300 <= response.status < 400:
                 attempt.end(OutcomeKind.FAILED, f"status {response.status}: redirects are not followed")
             else:
-                await self._relay(exchange, way, response)
+                await self._relay(exchange, request, way, response)
         finally:
             response.close()
 
-    async def _relay(self, exchange: Exchange, way: "_Way", response: Response) -> None:
+    async def _relay(self, exchange: Exchange, request: Request, way: "_Way", response: Response) -> None:
         route, attempt, silence = way.route, way.attempt, way.silence
         headers = (
             *((name, value) for name, value in response.headers if name in _REPLY_HEADERS),
             (HEADER_NODE, route.node.encode()),
             *route.reply_headers,
         )
-        done = b""
+        done, split = b"", split_events if request.stream else split_done
         async for data in response:
             if attempt.first_byte_s is None:
                 attempt.first_byte_s = self.clock.now_s()
                 silence.answer_began()
                 exchange.start(response.status, headers)
             silence.heard()
-            now, done = split_done(done + data)
+            now, done = split(done + data)
             await exchange.write(now)
         if attempt.first_byte_s is None:
             attempt.first_byte_s = self.clock.now_s()
@@ -211,8 +213,14 @@ class _Silence:
 
 async def _quote(response: Response) -> str:
     """What a node said, for people who look into the record; never for clients."""
-    body = (await response.read())[:_QUOTED_MAX].decode("utf-8", "replace")
-    return f"status {response.status}: {''.join(c if c.isprintable() else ' ' for c in body)}"
+    read_bytes, begun = 0, b""
+    async for piece in response:
+        read_bytes += len(piece)
+        begun = (begun + piece)[:_QUOTED_MAX]
+        if read_bytes > _QUOTED_BYTES_MAX:
+            break
+    words = begun.decode("utf-8", "replace")
+    return f"status {response.status}: {''.join(c if c.isprintable() else ' ' for c in words)}"
 
 
 def _whole(value: bytes | None) -> int | None:

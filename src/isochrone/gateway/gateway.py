@@ -13,6 +13,7 @@ from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
+from isochrone.gateway.cors import admit, preflight_headers
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober, ProberParts
@@ -21,15 +22,15 @@ from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.ports import Bus, Clock
-from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, ServerLimits
+from isochrone.relay import Exchange, Headers, HttpClient, HttpServer
 from isochrone.routing import Router, find_policy
 from isochrone.wire import openai
 from isochrone.wire.explain import Record, encode_record, record_fields
 from isochrone.wire.http_headers import bearer_token
+from isochrone.wire.openapi import OPENAPI_PATH, methods_of, openapi_body
 from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
 
 _NEWEST = 100
-_POSTED = (openai.CHAT_PATH, openai.COMPLETIONS_PATH)
 
 Page = Callable[[], bytes | Awaitable[bytes]]
 """A read-only page of JSON, made when asked for, at once or after a while."""
@@ -98,7 +99,7 @@ class Gateway:
         )
         self._server = HttpServer(
             self._handle,
-            ServerLimits(connections_max=settings.connections_max, body_bytes_max=settings.body_bytes_max),
+            settings.http,
             error_body=openai.error_body,
             on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
         )
@@ -122,18 +123,26 @@ class Gateway:
     # -- answering -----------------------------------------------------------------------------------
 
     async def _handle(self, exchange: Exchange) -> None:
-        if exchange.path == "/health":
+        if not admit(exchange, self.settings.cors_origins):
+            why = "Pages of this origin may not ask; the gateway's --cors-origin says which may."
+            return _error(exchange, 403, why, "origin_not_allowed")
+        methods = methods_of(exchange.path)
+        if exchange.method == "OPTIONS" and methods:
+            return exchange.reply(204, b"", headers=preflight_headers(exchange, methods))
+        if exchange.path == "/health" and exchange.method in methods:
             return self._health(exchange)
         if not self._allowed(exchange):
             self._metrics.requests.labels("401").inc()
             return _error(exchange, 401, "The API key is missing or wrong.", "invalid_api_key")
-        if exchange.path in _POSTED and exchange.method == "POST":
+        if not methods:
+            return _not_found(exchange)
+        if exchange.method not in methods:
+            exchange.reply_headers += ((b"allow", ", ".join((*methods, "OPTIONS")).encode()),)
+            takes = f"{exchange.path[:128]} takes {', '.join(methods)}."
+            return _error(exchange, 405, takes, "method_not_allowed")
+        if exchange.method == "POST":
             return await self._serve(exchange)
-        if exchange.path in _POSTED:
-            return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
-        if exchange.method in ("GET", "HEAD"):
-            return await self._read(exchange, exchange.path)
-        return _not_found(exchange)
+        return await self._read(exchange, exchange.path)
 
     async def _read(self, exchange: Exchange, path: str) -> None:
         if path == openai.MODELS_PATH:
@@ -143,6 +152,8 @@ class Gateway:
         elif path == "/metrics":
             text = self._metrics.exposition(self._membership, self.rates, self._clock.now_s())
             exchange.reply(200, text, "text/plain; version=0.0.4")
+        elif path == OPENAPI_PATH:
+            exchange.reply(200, openapi_body())
         elif path.startswith(DECISIONS_PATH):
             self._decision(exchange, path.removeprefix(DECISIONS_PATH))
         elif path == DECISIONS_PATH.rstrip("/"):

@@ -211,8 +211,7 @@ class Membership:
                 sent_s = self._clock.now_s()
                 response = await self._client.request("GET", belief.card.url + PING_PATH, self._node_headers)
                 came_s = self._clock.now_s()
-                await response.read()
-                response.close()
+                response.close()  # it has no body, or is not what was asked for
         except (UpstreamError, TimeoutError):
             return None
         return (came_s - sent_s) * 1e3 if response.reused and response.status == 204 else None

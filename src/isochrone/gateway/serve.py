@@ -96,6 +96,7 @@ class Serve:
                 read_objective(exchange.header),
                 self._key_owner(exchange),
                 self._salt,
+                parts.settings.json_depth_max,
             )
             router = _router(exchange, parts)
             request = openai.parse_request(ask, exchange.body)
@@ -201,7 +202,7 @@ class _Course:
             reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
             why = reasons or "the gateway has not heard of a node that has it, and may soon"
             return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
-        left_ms = (self._request.deadline_s - decision.at_s) * 1e3
+        left_ms = max(0.0, (self._request.deadline_s - decision.at_s) * 1e3)
         if any(candidate.estimate.ttft_ms <= left_ms for candidate in decision.candidates):
             return None  # most often known from the first: the others' estimates are not even made
         soonest_ms = min(candidate.estimate.ttft_ms for candidate in decision.candidates)

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from isochrone.fleet import FleetSettings
 from isochrone.fleet.settings import DEFAULT_SETTINGS
 from isochrone.model import ProbeSettings
+from isochrone.relay import ServerLimits
 from isochrone.routing import CATALOGUE, DEFAULT_POLICY, find_policy
 
 _PREQUAL = "prequal"
+_HTTP = ServerLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,9 @@ class GatewaySettings:
         attempts_max: nodes tried for one request.
         retries_per_request: second attempts earned by each request, so that an outage does not multiply load.
         retries_saved_max: second attempts saved up at most.
-        body_bytes_max: longest request body.
-        connections_max: clients connected at once.
+        http: bounds of the connections with clients.
+        json_depth_max: levels of {} and [] in a request's body; beyond it 400.
+        cors_origins: web pages of these origins may ask, `*` for all; those of any other get 403.
         records_max: decisions kept for `explain`.
         rtt_probe_s: seconds between two probes of one node.
         rtt_probe_s_max: a probe that takes longer is given up.
@@ -86,8 +89,9 @@ class GatewaySettings:
     attempts_max: int = 3
     retries_per_request: float = 0.2
     retries_saved_max: float = 100.0
-    body_bytes_max: int = 8 * 1024 * 1024
-    connections_max: int = 4096
+    http: ServerLimits = _HTTP
+    json_depth_max: int = 128
+    cors_origins: frozenset[str] = frozenset()
     records_max: int = 1024
     rtt_probe_s: float = 2.0
     rtt_probe_s_max: float = 5.0

@@ -85,17 +85,23 @@ class HttpClient:
     async def _connect(self, origin: Origin) -> tuple[Link, float]:
         began_s = time.perf_counter()
         tls = self._tls if origin.scheme == "https" else None
+        link = Link(origin, self._pool, self._limits)
+        connected = False
         try:
             async with asyncio.timeout(self._limits.connect_s_max):
-                _, link = await asyncio.get_running_loop().create_connection(
-                    lambda: Link(origin, self._pool, self._limits), origin.host, origin.port, ssl=tls
+                await asyncio.get_running_loop().create_connection(
+                    lambda: link, origin.host, origin.port, ssl=tls
                 )
+            connected = True
         except TimeoutError as error:
             raise UpstreamError(
                 f"{origin} did not take a connection in {self._limits.connect_s_max:g} s"
             ) from error
         except (OSError, UnicodeError) as error:
             raise UpstreamError(f"{origin} can't be reached: {error}") from error
+        finally:
+            if not connected:  # uvloop closes what is cancelled meanwhile, and does not say that it is lost
+                self._pool.forget(link)
         if self._closed:  # meanwhile
             link.cut()
             raise UpstreamError(f"{origin} was not asked: the client is closed")

@@ -1,19 +1,17 @@
 """One connection of a server: its requests in turn, its clock, its end."""
 
 import asyncio
-import socket
-import struct
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
 from isochrone.relay.alarm import Alarm
 from isochrone.relay.exchange import Exchange, Handler
+from isochrone.relay.half_close import HalfCloseWatch, reset
 from isochrone.relay.head import CONTINUE, Refusal, reply_head
 from isochrone.relay.limits import ServerLimits
 from isochrone.relay.request_reader import Request, RequestReader, Stage
-
-_LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
 
 @dataclass(slots=True)
@@ -22,6 +20,7 @@ class Service:
 
     Attributes:
         connections: those alive, and those gone whose handler still runs.
+        of_clients: how many of them each address has.
         empty: set while there are none.
         closing: no exchange is begun any more.
     """
@@ -31,6 +30,7 @@ class Service:
     error_body: Callable[[int, str], bytes]
     on_crash: Callable[[BaseException], None]
     connections: set["Connection"] = field(default_factory=set)
+    of_clients: Counter[str] = field(default_factory=Counter)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
 
@@ -39,9 +39,8 @@ class Connection(asyncio.Protocol):
     """Serves one client, one exchange at a time.
 
     Reading goes on while an exchange runs, for that is how we learn that the client has gone; it pauses
-    only for a client that sends far ahead, whose going is then noticed late. The end of the client's side
-    (EOF) counts as gone: a client that half-closes and still reads can't be told from one that left, and
-    work on nodes is dear.
+    only for a client that sends far ahead, whose going is then noticed late. A client that ends its side
+    (EOF) while replies are owed is watched: it gets them unless it has left altogether (`half_close`).
     """
 
     def __init__(self, service: Service) -> None:
@@ -50,7 +49,8 @@ class Connection(asyncio.Protocol):
         self._reader = RequestReader(service.limits)
         self._transport: asyncio.Transport
         self._alarm: Alarm
-        self._peer = ""
+        self._peer = self._host = ""
+        self._watch: HalfCloseWatch | None = None
         self._exchange: Exchange | None = None
         self._task: asyncio.Task[None] | None = None
         self._awaited: Stage | None = None
@@ -67,12 +67,13 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
         self._alarm = Alarm(asyncio.get_running_loop(), self._on_alarm)
-        self._peer = _address(transport.get_extra_info("peername"))
-        crowded = len(self._service.connections) >= self._limits.connections_max
+        self._host, self._peer = _address(transport.get_extra_info("peername"))
+        refusal = self._crowded()
         self._service.connections.add(self)
+        self._service.of_clients[self._host] += 1
         self._service.empty.clear()
-        if crowded or self._service.closing:
-            self._send_refusal(Refusal(503, "Too many connections."))
+        if refusal is not None:
+            self._send_refusal(refusal)
             self._leave()
         else:
             self._advance()
@@ -89,17 +90,29 @@ class Connection(asyncio.Protocol):
         else:
             self._advance()
 
-    def eof_received(self) -> None:
-        """The client has gone, or will not say more, which is taken for the same."""
-        if self._busy:
+    def eof_received(self) -> bool:
+        """The client has left, or only says no more; True keeps the connection, until that is known."""
+        owed = self._busy or (self._reader.ready and not self._leaving)
+        if owed and self._can_tell_who_left:
+            self._watch = HalfCloseWatch(
+                self._transport,
+                ack_s_max=self._limits.write_s_max,
+                provoke=self._provoke,
+                gone=self._cut_now,
+            )
+            return True
+        if owed:
             self._cut_now()
         else:
             self._leave()
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work that nobody waits for any more."""
         self._lost = self._leaving = True
         self._alarm.close()
+        if self._watch is not None:
+            self._watch.close()
         self._writable.set()
         if self._busy and self._task is not None:
             self._task.cancel()
@@ -122,6 +135,8 @@ class Connection(asyncio.Protocol):
     @property
     def persistent(self) -> bool:
         """Whether the connection may take another request after this one."""
+        if self._watch is not None and not self._reader.ready and self._reader.refusal is None:
+            return False
         return not (self._service.closing or self._leaving)
 
     def send(self, data: bytes) -> None:
@@ -142,13 +157,10 @@ class Connection(asyncio.Protocol):
         if not (keep_alive and self.persistent):
             self._leave()
 
-    def cut(self, *, reset: bool) -> None:
-        """Close with the reply unfinished; `reset` where a plain end would pass for a whole body."""
-        if reset and not self._transport.is_closing():
-            self._transport.get_extra_info("socket").setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT_AT_ALL
-            )
-            self._transport.abort()
+    def cut(self, *, by_reset: bool) -> None:
+        """Close with the reply unfinished; by a reset where a plain end would pass for a whole body."""
+        if by_reset:
+            reset(self._transport)
         self._leave()
 
     # The server's side.
@@ -171,6 +183,31 @@ class Connection(asyncio.Protocol):
         """Whether a reply is owed."""
         return self._exchange is not None and not self._exchange.ended
 
+    @property
+    def _can_tell_who_left(self) -> bool:
+        """Whether a client that left can be told from one that only ended its side, by sending something.
+
+        Not over TLS, whose end closes both sides; nor before a reply on HTTP/1.0, which knows no interim one.
+        """
+        if self._transport.get_extra_info("ssl_object") is not None:
+            return False
+        exchange = self._exchange
+        return exchange is None or exchange.started or exchange.takes_interim
+
+    def _provoke(self) -> None:
+        if self._exchange is not None:
+            self._exchange.nudge()
+
+    def _crowded(self) -> Refusal | None:
+        """Why one more connection can't be taken, or None."""
+        service, limits = self._service, self._limits
+        if service.closing or len(service.connections) >= limits.connections_max:
+            return Refusal(503, "Too many connections.")
+        if self._host and service.of_clients[self._host] >= limits.connections_per_client_max:
+            most = limits.connections_per_client_max
+            return Refusal(429, f"Too many connections from {self._host}: it may have {most} at once.")
+        return None
+
     def _advance(self) -> None:
         """Begin the next exchange, or refuse, or wait for more; nothing while the last reply is stuck."""
         if self._exchange is not None or self._leaving or not self._writable.is_set():
@@ -179,6 +216,8 @@ class Connection(asyncio.Protocol):
             self._begin(self._reader.ready.popleft())
         elif self._reader.refusal is not None:
             self._refuse(self._reader.refusal)
+        elif self._watch is not None:
+            self._leave()
         else:
             self._await_more()
 
@@ -236,11 +275,15 @@ class Connection(asyncio.Protocol):
         the reply that tells it why.
         """
         self._send_refusal(refusal)
+        if self._watch is not None:  # and will send no more
+            return self._leave()
         self._leaving = True
         self._alarm.set(self._limits.linger_s_max)
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # TLS can't end one side
+                self._transport.write_eof()
             self._read_on()
+        return None
 
     def _send_refusal(self, refusal: Refusal) -> None:
         body = self._service.error_body(refusal.status, refusal.message)
@@ -265,7 +308,7 @@ class Connection(asyncio.Protocol):
 
     def _read_on(self) -> None:
         self._ahead_bytes = 0
-        if not self._transport.is_closing():
+        if self._watch is None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def _on_alarm(self) -> None:
@@ -279,12 +322,16 @@ class Connection(asyncio.Protocol):
     def _forget(self) -> None:
         if self._lost and self._task is None:
             self._service.connections.discard(self)
+            self._service.of_clients[self._host] -= 1
+            if not self._service.of_clients[self._host]:
+                del self._service.of_clients[self._host]
             if not self._service.connections:
                 self._service.empty.set()
 
 
-def _address(peername: object) -> str:
+def _address(peername: object) -> tuple[str, str]:
+    """(address, `address:port`) of a peer; without an address the first is ""."""
     if not isinstance(peername, tuple):
-        return "unknown"
+        return "", "unknown"
     host, port = peername[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -4,8 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from isochrone.relay.head import Headers, chunk, has_body, last_chunk, reply_head, value
+from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head, value
 from isochrone.relay.request_reader import Request
+
+_NUDGES_MAX = 8
+"""Zeros before one chunk's size, at most: curl takes 16 digits."""
 
 
 class ReplySink(Protocol):
@@ -28,8 +31,8 @@ class ReplySink(Protocol):
         """The last byte was sent."""
         ...
 
-    def cut(self, *, reset: bool) -> None:
-        """Close with the reply unfinished; `reset` where a plain end would pass for a whole body."""
+    def cut(self, *, by_reset: bool) -> None:
+        """Close with the reply unfinished; by a reset where a plain end would pass for a whole body."""
         ...
 
 
@@ -48,6 +51,7 @@ class Exchange:
         body: the whole body, at most `ServerLimits.body_bytes_max`.
         peer: `host:port` of the client.
         wants_trailers: the client takes trailers; without that `end` leaves them out.
+        reply_headers: go with the reply, whatever it will be.
     """
 
     def __init__(self, request: Request, peer: str, sink: ReplySink) -> None:
@@ -58,6 +62,7 @@ class Exchange:
         self.body = request.body
         self.peer = peer
         self.wants_trailers = request.wants_trailers
+        self.reply_headers: Headers = ()
         self._http_1_0 = request.version == "1.0"
         self._keep_alive = request.keep_alive
         self._sink = sink
@@ -66,6 +71,7 @@ class Exchange:
         self._chunked = False
         self._bodiless = False
         self._held = b""
+        self._nudges = 0
 
     @property
     def started(self) -> bool:
@@ -76,6 +82,11 @@ class Exchange:
     def ended(self) -> bool:
         """Whether nothing more can be sent: the reply is whole or was aborted."""
         return self._ended
+
+    @property
+    def takes_interim(self) -> bool:
+        """Whether the client knows interim replies (1xx): HTTP/1.0 does not."""
+        return not self._http_1_0
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
@@ -91,7 +102,7 @@ class Exchange:
             framing += (b"content-length: %d" % len(body),)
         if body:
             framing += (b"content-type: " + content_type.encode("ascii"),)
-        head = reply_head(status, headers, framing)
+        head = reply_head(status, headers + self.reply_headers, framing)
         self._started = True
         self._finish(head + body if has_body(self.method, status) else head)
 
@@ -109,7 +120,7 @@ class Exchange:
         framing = self._connection_lines()
         if self._chunked and status >= 200 and status not in (204, 304):
             framing += (b"transfer-encoding: chunked",)
-        self._held = reply_head(status, headers, framing)
+        self._held = reply_head(status, headers + self.reply_headers, framing)
         self._started = True
         asyncio.get_running_loop().call_soon(self._send_held)
 
@@ -142,7 +153,21 @@ class Exchange:
             return
         self._send_held()
         self._ended = True
-        self._sink.cut(reset=self._started and not self._chunked)
+        self._sink.cut(by_reset=self._started and not self._chunked)
+
+    def nudge(self) -> None:
+        """Send a few bytes that every client skips, if there are such bytes now: is anybody there?
+
+        Before the reply that is an interim reply; between two chunks it is a zero, with which the size of
+        the next chunk may begin (RFC 9112, section 7.1). HTTP/1.0 knows neither.
+        """
+        if self._ended or self._http_1_0 or self._nudges >= _NUDGES_MAX:
+            return
+        if not self._started:
+            self._sink.send(CONTINUE)
+        elif not (self._bodiless or self._held):
+            self._nudges += 1
+            self._sink.send(b"0")
 
     def _send_held(self) -> None:
         if self._held:

@@ -11,10 +11,21 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _FRAMING = frozenset(
     (b"connection", b"content-length", b"expect", b"keep-alive", b"transfer-encoding", b"upgrade")
 )
+_HOST = rb"(?:[\w.~!$&'()*+;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?"
+"""`uri-host [":" port]` of RFC 9110, section 7.2, not empty and without the comma, which joins repeated
+fields."""
+_HOST_FIELD = re.compile(_HOST)
 _TARGET = re.compile(  # path, absolute URL or `*`; printable ASCII, and no fragment
-    rb"(?:https?://[^/?#]+)? (/[^\0-\x20?#\x7f-\xff]*|\*|) (?:\?([^\0-\x20#\x7f-\xff]*))?",
-    re.IGNORECASE | re.VERBOSE,
+    rb"(?:https?://" + _HOST + rb")?" + rb"(/[^\0-\x20?#\x7f-\xff]*|\*|)(?:\?([^\0-\x20#\x7f-\xff]*))?",
+    re.IGNORECASE,
 )
+_NOT_IN_TRAILERS = frozenset(
+    b"""
+    connection keep-alive proxy-connection transfer-encoding content-length te trailer upgrade host expect
+    authorization content-encoding content-type content-range
+    """.split()
+)
+"""Framing, routing, authentication and content format, which RFC 9110, section 6.5.1, bars from trailers."""
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -84,6 +95,8 @@ def body_framing(version: str, headers: Headers) -> BodyFraming:
     hosts = values(headers, b"host")
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise Refusal(400, "A request needs exactly one Host header.")
+    if hosts and _HOST_FIELD.fullmatch(hosts[0]) is None:
+        raise Refusal(400, "The Host header must be `host` or `host:port`.")
     lengths = values(headers, b"content-length")
     codings = values(headers, b"transfer-encoding")
     if codings and (lengths or version == "1.0" or [c.lower() for c in codings] != [b"chunked"]):
@@ -97,16 +110,25 @@ def body_framing(version: str, headers: Headers) -> BodyFraming:
     return BodyFraming(length, expects_continue=bool(expectations) and version == "1.1" and length != 0)
 
 
-def split_target(target: bytes) -> tuple[str, str]:
+def split_target(method: str, target: bytes) -> tuple[str, str]:
     """(path, query) of a request's target, percent signs not decoded. Raises Refusal.
 
-    Takes `/path?query`, the absolute form that proxies get, and `*`.
+    Takes `/path?query`, the absolute form that proxies get (whose host is left out), and `*` for OPTIONS.
     """
     found = _TARGET.fullmatch(target)
-    if found is None:
+    if found is None or (target == b"*") > (method == "OPTIONS"):
         raise Refusal(400, "The request's target must be a path, in ASCII, percent-encoded.")
     path, query = (part.decode("ascii") for part in found.groups(b""))
     return path or "/", query
+
+
+def check_trailer(name: bytes) -> None:
+    """Raise Refusal when `name` (lower case) decides how a message is framed, meant or allowed.
+
+    llhttp reads some of these in trailers as if they stood in the head.
+    """
+    if name in _NOT_IN_TRAILERS:
+        raise Refusal(400, f"{name.decode('ascii')} may not come in a trailer.")
 
 
 def has_body(method: str, status: int) -> bool:

@@ -20,6 +20,8 @@ class ServerLimits:
         linger_s_max: a refused client may still be sending; so long is what it sends thrown away, that
             it may read why it was refused before the connection is reset.
         connections_max: connections of the whole server; beyond it 503 and close.
+        connections_per_client_max: connections from one address; beyond it 429 and close. As many as there
+            are at all unless told otherwise: a proxy in front is one address.
         write_buffer_bytes_max: high-water mark of bytes waiting to be sent; beyond it `Exchange.write` waits.
         read_ahead_bytes_max: bytes taken while an exchange runs; beyond it reading pauses until it is over.
         pipelined_max: requests waiting their turn; beyond it those are answered, then 503 and close.
@@ -34,6 +36,7 @@ class ServerLimits:
     write_s_max: float = 60.0
     linger_s_max: float = 2.0
     connections_max: int = 4096
+    connections_per_client_max: int = 4096
     write_buffer_bytes_max: int = 256 * 1024
     read_ahead_bytes_max: int = 64 * 1024
     pipelined_max: int = 64

@@ -3,6 +3,7 @@
 import asyncio
 from typing import cast
 
+from isochrone.relay.half_close import reset
 from isochrone.relay.limits import ClientLimits
 from isochrone.relay.pool import Origin, Pool
 from isochrone.relay.response import Response
@@ -39,7 +40,12 @@ class Link(asyncio.Protocol):
         return response
 
     def cut(self) -> None:
-        """Close now, so that the server sees us gone; who still reads gets an UpstreamError."""
+        """Close now, so that the server sees us gone; who still reads gets an UpstreamError.
+
+        With a reply owed by a reset: a plain end could mean that we only send no more.
+        """
+        if self._response is not None:
+            reset(self._transport)
         self._transport.abort()
         self._end(ConnectionAbortedError("by this side"))
 

@@ -80,26 +80,32 @@ class ReplyReader:
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
-        status = self._parser.get_status_code()
+        status, version = self._parser.get_status_code(), self._parser.get_http_version()
         if self.complete:
             return
+        if status < 100 or version not in ("1.1", "1.0"):
+            self._refuse(f"it is HTTP/{version} with status {status}")
         if status < 200:
             self._fields = []
             return
         self.headers, self._fields = tuple(self._fields), []
         codings = values(self.headers, b"transfer-encoding")
         if [coding.lower() for coding in codings] not in ([], [b"chunked"]):
-            # llhttp stops at what its callbacks raise, and raises an error of its own.
-            self._fault = ReplyError(f"its transfer-encoding is {codings!r}")
-            raise self._fault
+            self._refuse(f"its transfer-encoding is {codings!r}")
         self.status = status
-        self.keep_alive = self._parser.should_keep_alive()
+        # Chunks on HTTP/1.0 are framing that another hop may have read otherwise: RFC 9112, section 6.1.
+        self.keep_alive = self._parser.should_keep_alive() and not (codings and version == "1.0")
         self._bodiless_bytes = 0
         if self._method == "HEAD":
             self.complete = True  # llhttp can't be told, and waits for a body in vain
         elif has_body(self._method, status):
             framed = codings or values(self.headers, b"content-length")
             self._until_eof = not framed
+
+    def _refuse(self, why: str) -> None:
+        """Note why and stop the parser, which turns what its callbacks raise into an error of its own."""
+        self._fault = ReplyError(why)
+        raise self._fault
 
     def on_body(self, piece: bytes) -> None:
         """A piece of the body, without its framing."""

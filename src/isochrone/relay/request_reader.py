@@ -7,7 +7,15 @@ from typing import Any
 
 import httptools
 
-from isochrone.relay.head import BodyFraming, Headers, Refusal, body_framing, has_token, split_target
+from isochrone.relay.head import (
+    BodyFraming,
+    Headers,
+    Refusal,
+    body_framing,
+    check_trailer,
+    has_token,
+    split_target,
+)
 from isochrone.relay.limits import ServerLimits
 
 
@@ -60,6 +68,7 @@ class RequestReader:
         self._limits = limits
         self._parser: Any = httptools.HttpRequestParser(self)
         self._closing = False
+        self._standing_in = False
         self._target = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._request: Request
@@ -93,10 +102,12 @@ class RequestReader:
         """Go on with HTTP/1.1 after a head that asks for another protocol, as RFC 9110 section 7.8 lets us.
 
         llhttp stops there and takes the body for the other protocol's bytes. Java's client asks for h2c
-        with each POST, so such a body must be read: by a fresh parser, told how it is framed.
+        with each POST, so such a body must be read: by a fresh parser, told how it is framed by a head that
+        stands in for the one already read.
         """
         self._parser = httptools.HttpRequestParser(self)
         if self.stage is Stage.BODY:
+            self._standing_in = True
             self._parser.feed_data(b"POST / HTTP/1.1\r\nhost: -\r\n%b\r\n\r\n" % self._framing.header)
 
     def _refusal_of(self, error: Exception) -> Refusal:
@@ -111,6 +122,8 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """The first byte of a message."""
+        if self._closing:  # the stand-in after an upgrade does not know, and would read on
+            raise Refusal(400, "Nothing may follow a request that closes the connection.")
         if self.stage is Stage.IDLE:
             self.stage = Stage.HEAD
 
@@ -124,15 +137,23 @@ class RequestReader:
         if self._field_bytes + len(self._target) > self._limits.head_bytes_max:
             self._refuse(Refusal(431, "The request's headers are too long."))
         if self.stage is Stage.BODY:
-            return  # a trailer: nobody here asks for one
+            return None if self._standing_in else self._check_trailer(name.lower())
         if len(self._headers) >= self._limits.headers_max:
             self._refuse(Refusal(431, f"More than {self._limits.headers_max} headers."))
-        self._headers.append((name.lower(), value.strip(b" \t")))
+        return self._headers.append((name.lower(), value.strip(b" \t")))
+
+    def _check_trailer(self, name: bytes) -> None:
+        """A trailer is read and left out: nobody here asks for one."""
+        try:
+            check_trailer(name)
+        except Refusal as refusal:
+            self._refuse(refusal)
 
     def on_headers_complete(self) -> None:
         """The head is whole."""
         if self.stage is Stage.BODY:
-            return  # the stand-in head after an upgrade
+            self._standing_in = False
+            return
         self.stage = Stage.BODY
         try:
             self._take_head(self._parser.get_method().decode("ascii"), self._parser.get_http_version())
@@ -148,7 +169,7 @@ class RequestReader:
         self._framing = body_framing(version, headers)
         if (self._framing.length or 0) > self._limits.body_bytes_max:
             raise self._too_long()
-        path, query = split_target(self._target)
+        path, query = split_target(method, self._target)
         self._request = Request(
             method=method,
             path=path,

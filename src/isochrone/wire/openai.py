@@ -15,6 +15,7 @@ from xxhash import xxh3_64_intdigest
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
 from isochrone.wire.nodes import TEXT_MAX
+from isochrone.wire.json_depth import DEPTH_MAX, deeper_than
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
@@ -32,13 +33,14 @@ OUTPUT_TOKENS_MAX = 131_072
 """A longer limit is passed on as it is, and counts as this much in estimates."""
 
 _NUMBERS = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed")
-_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+FIELD_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (_NUMBERS, (int, float), "a number"),
     (("stop",), (str, list), "a string or an array"),
     (("tools",), (list,), "an array"),
     (("logit_bias", "metadata"), (dict,), "an object"),
     (("user", "safety_identifier"), (str,), "a string"),
 )
+"""Fields that are not read here: (names, types in Python, types in words). `wire.openapi` tells them too."""
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -60,6 +62,7 @@ class Ask:
         objective: what the client wants of the answer.
         owner: whose API key it came with, hidden by `hidden`; "" when no key is asked for.
         salt: what names of clients are hidden with; without one, clients are not told apart.
+        json_depth_max: levels of its body at most.
     """
 
     id: str
@@ -68,11 +71,12 @@ class Ask:
     objective: Objective = NO_OBJECTIVE
     owner: str = ""
     salt: bytes = field(default=b"", repr=False)
+    json_depth_max: int = DEPTH_MAX
 
 
 def parse_request(ask: Ask, body: bytes) -> Request:
     """The request in `body`. Raises BadRequestError that names the field at fault."""
-    fields = _object(body)
+    fields = _object(body, ask.json_depth_max)
     model = _required(fields, "model", str, "a string")
     if not model:
         raise BadRequestError("'model' must not be empty.", param="model")
@@ -137,15 +141,18 @@ def models_body(models: Iterable[tuple[str, int]]) -> bytes:
     return msgspec.json.encode({"object": "list", "data": data})
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(body: bytes, depth_max: int) -> dict[str, Any]:
+    too_deep = f"The body is nested more than {depth_max} levels deep."
     try:
         fields = msgspec.json.decode(body)
     except RecursionError as error:
-        raise BadRequestError("The body is nested too deeply.", code="invalid_json") from error
+        raise BadRequestError(too_deep, code="invalid_json") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from error
     if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.", code="invalid_json")
+    if deeper_than(body, fields, depth_max):
+        raise BadRequestError(too_deep, code="invalid_json")
     return fields
 
 
@@ -168,17 +175,18 @@ def _positive(fields: dict[str, Any], name: str) -> int | None:
     value = fields.get(name)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool):
+    if not _is_whole(value):
         raise BadRequestError(
             f"'{name}' must be a whole number, not {_kind(value)}.", param=name, code="invalid_type"
         )
     if not 1 <= value <= WHOLE_MAX:
         raise BadRequestError(f"'{name}' must be within 1 and {WHOLE_MAX}.", param=name, code="invalid_value")
-    return value
+    return int(value)
 
 
 def _output_tokens_max(fields: dict[str, Any]) -> int | None:
-    limit = _positive(fields, "max_completion_tokens") or _positive(fields, "max_tokens")
+    limits = _positive(fields, "max_completion_tokens"), _positive(fields, "max_tokens")
+    limit = limits[0] or limits[1]
     return None if limit is None else min(limit, OUTPUT_TOKENS_MAX)
 
 
@@ -193,7 +201,7 @@ def _client(ask: Ask, fields: dict[str, Any]) -> str:
 
 def _check_types(fields: dict[str, Any]) -> None:
     """Fields that are not read here, but of the wrong type would look like an engine's failure."""
-    for names, kinds, words in _TYPES:
+    for names, kinds, words in FIELD_TYPES:
         for name in names:
             value = fields.get(name)
             if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
@@ -264,4 +272,9 @@ def _prompt_texts(fields: dict[str, Any]) -> list[str]:
 
 def _is_tokens(item: object) -> bool:
     """Whether `item` is a token, or an array of tokens; JSON's true and false are neither."""
-    return type(item) is int or (isinstance(item, list) and all(type(token) is int for token in item))
+    return _is_whole(item) or (isinstance(item, list) and all(map(_is_whole, item)))
+
+
+def _is_whole(value: object) -> bool:
+    """Whether `value` is a whole number as JSON Schema has it: 3.0 is one, true is none."""
+    return type(value) is int or (type(value) is float and value.is_integer())

@@ -1,0 +1,46 @@
+"""`--limit NAME=VALUE` and `--cors-origin ORIGIN` of a gateway."""
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from math import isfinite
+from typing import Any
+
+from isochrone.gateway import GatewaySettings
+from isochrone.gateway.cors import is_origin
+from isochrone.ports import SettingError
+from isochrone.relay import ServerLimits
+
+_JSON_DEPTH = "json_depth_max"
+
+
+def with_limits(settings: GatewaySettings, given: Iterable[str]) -> GatewaySettings:
+    """`settings` with the bounds told as `NAME=VALUE`. Raises SettingError that names the one at fault."""
+    known = {field.name: field.default for field in fields(ServerLimits)}
+    known[_JSON_DEPTH] = GatewaySettings().json_depth_max
+    told: dict[str, Any] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or name not in known:
+            raise SettingError(f"--limit {item}: NAME=VALUE is wanted, NAME one of {', '.join(known)}")
+        told[name] = _positive(item, value, whole=isinstance(known[name], int))
+    depth = told.pop(_JSON_DEPTH, settings.json_depth_max)
+    return replace(settings, http=replace(settings.http, **told), json_depth_max=depth)
+
+
+def check_origins(given: Iterable[str]) -> frozenset[str]:
+    """Origins of web pages, in lower case. Raises SettingError that names the one at fault."""
+    origins = [origin.lower() for origin in given]
+    for origin in origins:
+        if not is_origin(origin):
+            raise SettingError(f"--cors-origin {origin}: https://HOST, https://HOST:PORT or * is wanted")
+    return frozenset(origins)
+
+
+def _positive(item: str, value: str, *, whole: bool) -> float:
+    try:
+        number = int(value) if whole else float(value)
+    except ValueError:
+        number = 0
+    if not (isfinite(number) and number > 0):
+        raise SettingError(f"--limit {item}: a {'whole ' if whole else ''}number above 0 is wanted")
+    return number
