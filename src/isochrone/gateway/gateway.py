@@ -1,7 +1,6 @@
 """The gateway: puts its parts together, and answers what is not tokens."""
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from hmac import compare_digest
@@ -13,15 +12,19 @@ from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
+from isochrone.gateway.crew import Crew, Limiter, Siblings
+from isochrone.gateway.crew.exposition import exposition_of, merged
+from isochrone.gateway.keys import KeyRing
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober, ProberParts
-from isochrone.gateway.records import Records
+from isochrone.gateway.records import LAST, Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
 from isochrone.gateway.settings import GatewaySettings
-from isochrone.ports import Bus, Clock
-from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, ServerLimits
+from isochrone.model import Key
+from isochrone.ports import Bus, Clock, KeySource, NoKeys
+from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, Listening, ServerLimits
 from isochrone.routing import Router, find_policy
 from isochrone.wire import openai
 from isochrone.wire.explain import Record, encode_record, record_fields
@@ -31,8 +34,14 @@ from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
 _NEWEST = 100
 _POSTED = (openai.CHAT_PATH, openai.COMPLETIONS_PATH)
 
+_TEXT = "text/plain; version=0.0.4"
+
 Page = Callable[[], bytes | Awaitable[bytes]]
 """A read-only page of JSON, made when asked for, at once or after a while."""
+
+
+Told = Callable[[], bytes]
+"""What one worker tells another, made at once."""
 
 
 class Gateway:
@@ -54,11 +63,20 @@ class Gateway:
         clock: Clock,
         luck: random.Random,
         pages: Mapping[str, Page] | None = None,
+        told: Mapping[str, Told] | None = None,
+        keys: KeySource | None = None,
+        crew: Crew | None = None,
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
+        """`pages`: by path; `told`: what other workers may ask beside the gateway's own, by line; `keys`:
+        beside those of the settings; `crew`: the other workers, if any. Raises SettingError for bad keys.
+        """
         self.settings, self.fleet, self.rates = settings, fleet, ArrivalRates()
         self.capacity = CapacityDesk(settings.capacity, fleet=fleet, rates=self.rates, clock=clock)
-        self._bus, self._clock, self._pages = bus, clock, dict(pages or {})
+        self._bus, self._clock, self._pages, self._told = bus, clock, dict(pages or {}), dict(told or {})
+        self._crew = crew or Crew.alone()
+        self._keys = KeyRing(keys or NoKeys(), settings.api_key_digests, clock, log)
+        self._siblings = Siblings(self._crew, self._tell)
         self._client = HttpClient()
         token = settings.node_token
         node_headers: Headers = ((b"authorization", f"Bearer {token}".encode()),) if token else ()
@@ -94,6 +112,8 @@ class Gateway:
                 luck=luck,
                 node_headers=node_headers,
                 publish=self._publish,
+                crew=self._crew,
+                limiter=Limiter(self._crew.table),
             )
         )
         self._server = HttpServer(
@@ -101,18 +121,21 @@ class Gateway:
             ServerLimits(connections_max=settings.connections_max, body_bytes_max=settings.body_bytes_max),
             error_body=openai.error_body,
             on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
+            tally=self._crew.table.connections,
         )
         self._first_seen: dict[str, int] = {}
 
-    async def start(self) -> int:
+    async def start(self, way: Listening = Listening()) -> int:  # noqa: B008 - frozen
         """Listen; returns the port. Raises OSError when it is taken."""
-        port = await self._server.start(self.settings.host, self.settings.port)
+        await self._siblings.start()
+        port = await self._server.start(self.settings.host, self.settings.port, way)
         await self._membership.start()
         return port
 
     async def stop(self, grace_s: float = 5.0) -> None:
         """Stop listening, finish what is under way within `grace_s`, let go of everything."""
         await self._server.close(grace_s)
+        await self._siblings.stop()
         await asyncio.gather(*self._publishing, return_exceptions=True)
         await self.capacity.stop()
         await self._prober.stop()
@@ -124,11 +147,12 @@ class Gateway:
     async def _handle(self, exchange: Exchange) -> None:
         if exchange.path == "/health":
             return self._health(exchange)
-        if not self._allowed(exchange):
+        key = self._key_of(exchange)
+        if key is None and self._keys.asked_for and not self._for_network(exchange):
             self._metrics.requests.labels("401").inc()
             return _error(exchange, 401, "The API key is missing or wrong.", "invalid_api_key")
         if exchange.path in _POSTED and exchange.method == "POST":
-            return await self._serve(exchange)
+            return await self._serve(exchange, key)
         if exchange.path in _POSTED:
             return _error(exchange, 405, f"{exchange.path} takes POST.", "method_not_allowed")
         if exchange.method in ("GET", "HEAD"):
@@ -141,26 +165,27 @@ class Gateway:
         elif path.startswith(openai.MODELS_PATH + "/"):
             self._one_model(exchange, unquote(path.removeprefix(openai.MODELS_PATH + "/")))
         elif path == "/metrics":
-            text = self._metrics.exposition(self._membership, self.rates, self._clock.now_s())
-            exchange.reply(200, text, "text/plain; version=0.0.4")
+            exchange.reply(200, await self._exposition(), _TEXT)
         elif path.startswith(DECISIONS_PATH):
-            self._decision(exchange, path.removeprefix(DECISIONS_PATH))
+            await self._decision(exchange, path.removeprefix(DECISIONS_PATH))
         elif path == DECISIONS_PATH.rstrip("/"):
-            newest = [record_fields(record) for record in self._records.newest(_NEWEST)]
-            exchange.reply(200, msgspec.json.encode(newest))
+            exchange.reply(200, await self._newest())
         elif path in self._pages:
             page = self._pages[path]()
             exchange.reply(200, page if isinstance(page, bytes) else await page)
         else:
             _not_found(exchange)
 
-    def _allowed(self, exchange: Exchange) -> bool:
-        digests = self.settings.api_key_digests
-        if not digests:
-            return True
-        key = bearer_token(exchange.header(b"authorization"))
-        given = hashlib.sha256(key.encode()).hexdigest()
-        return sum(compare_digest(given, digest) for digest in digests) > 0
+    def _key_of(self, exchange: Exchange) -> Key | None:
+        """The key that the client shows, None when that is none of ours."""
+        shown = exchange.header(b"authorization")
+        return self._keys.find(bearer_token(shown)) if shown is not None else None
+
+    def _for_network(self, exchange: Exchange) -> bool:
+        """Whether it shows the network's own token: that opens what is to be read, and no model."""
+        token, shown = self.settings.node_token, bearer_token(exchange.header(b"authorization"))
+        reads = exchange.method in ("GET", "HEAD")
+        return bool(token) and reads and compare_digest(shown.encode(), token.encode())
 
     def _health(self, exchange: Exchange) -> None:
         known = sum(1 for _ in self.fleet.beliefs())
@@ -178,12 +203,60 @@ class Gateway:
         fields = {"id": name, "object": "model", "created": created, "owned_by": "isochrone"}
         return exchange.reply(200, msgspec.json.encode(fields))
 
-    def _decision(self, exchange: Exchange, request_id: str) -> None:
-        record = self._records.find(request_id)
-        if record is None:
+    async def _decision(self, exchange: Exchange, request_id: str) -> None:
+        """Whichever worker decided it; of the newest of all workers for `last`."""
+        worker = self._crew.worker_of(request_id)
+        if worker is not None:
+            found = await self._siblings.ask(worker, f"decision {request_id}")
+        elif request_id == LAST:
+            own = self._records.find(LAST)
+            told = [self._tell(f"decision {LAST}")] if own is not None else []
+            found = max(
+                [*told, *await self._siblings.ask_all(f"decision {LAST}")], key=_decided, default=None
+            )
+        else:
+            found = self._tell(f"decision {request_id}")
+        if not found:
             why = f"No decision {request_id[:64]!r} is kept; the last {self.settings.records_max} are."
             return _error(exchange, 404, why, "decision_not_found")
-        return exchange.reply(200, encode_record(record))
+        return exchange.reply(200, found)
+
+    async def _newest(self) -> bytes:
+        told = [self._tell("decisions"), *await self._siblings.ask_all("decisions")]
+        records = [record for answer in told for record in msgspec.json.decode(answer)]
+        newest = sorted(records, key=lambda record: -int(record["decided_unix_ms"]))
+        return msgspec.json.encode(newest[:_NEWEST])
+
+    async def _exposition(self) -> bytes:
+        told = [self._tell("metrics"), *await self._siblings.ask_all("metrics")]
+        return told[0] if self._siblings.alone else merged(told)
+
+    # -- workers -------------------------------------------------------------------------------------
+
+    async def ask_workers(self, line: str) -> list[bytes]:
+        """What the other workers answer to `line`; without those that can't be reached."""
+        return await self._siblings.ask_all(line)
+
+    @property
+    def crew(self) -> Crew:
+        """The workers of this gateway."""
+        return self._crew
+
+    def _tell(self, line: str) -> bytes:
+        """What this worker alone knows; nothing when it does not."""
+        what, _, of = line.partition(" ")
+        match what:
+            case "metrics":
+                registry = self._metrics.registry_of(self._membership, self.rates, self._clock.now_s())
+                return exposition_of(registry, None if self._siblings.alone else self._crew.worker)
+            case "decision":
+                record = self._records.find(of)
+                return b"" if record is None else encode_record(record)
+            case "decisions":
+                return msgspec.json.encode([record_fields(r) for r in self._records.newest(_NEWEST)])
+            case _:
+                page = self._told.get(line)
+                return b"" if page is None else page()
 
     def _publish(self, record: Record) -> None:
         subject = decision_subject(self.settings.name)
@@ -198,3 +271,7 @@ def _error(exchange: Exchange, status: int, message: str, code: str) -> None:
 
 def _not_found(exchange: Exchange) -> None:
     _error(exchange, 404, f"There is nothing at {exchange.method} {exchange.path[:128]}.", "not_found")
+
+
+def _decided(record: bytes) -> int:
+    return int(msgspec.json.decode(record)["decided_unix_ms"])

@@ -1,11 +1,12 @@
 """The gateway's metrics, in Prometheus' words."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from isochrone.demand import ArrivalRates
-from isochrone.model import Decision, Estimate, Outcome, OutcomeKind
+from isochrone.model import KEYS_MAX, Decision, Estimate, Key, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from isochrone.gateway.membership import Membership
@@ -68,6 +69,27 @@ class GatewayMetrics:
             "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
         )
 
+        self._key_refused = Counter(
+            "isochrone_key_refused_total",
+            "Requests refused by the limits of their key",
+            ["key", "limit"],
+            registry=registry,
+        )
+        self._key_requests = Counter(
+            "isochrone_key_requests_total", "Requests let in, by key", ["key"], registry=registry
+        )
+        self._key_tokens = Counter(
+            "isochrone_key_tokens_total",
+            "Tokens of prompts and answers, as nodes report them, by key",
+            ["key"],
+            registry=registry,
+        )
+        self._of_key = lru_cache(maxsize=KEYS_MAX)(self._counters_of_key)
+
+    def _counters_of_key(self, name: str) -> tuple[Counter, Counter]:
+        """Looked up once: `labels` takes longer than counting."""
+        return self._key_requests.labels(name), self._key_tokens.labels(name)
+
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""
         if decision.slo is not None:
@@ -80,8 +102,19 @@ class GatewayMetrics:
             self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
             self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)
 
-    def exposition(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> bytes:
-        """The text that a scraper reads."""
+    def key_refused(self, key: Key, limit: str) -> None:
+        """Count a request that was more than one of its key's limits allows."""
+        self._key_refused.labels(key.name, limit).inc()
+
+    def key_served(self, key: Key, tokens: int | None) -> None:
+        """Count a request that was let in, and the tokens it took where they are known."""
+        requests, taken = self._of_key(key.name)
+        requests.inc()
+        if tokens:
+            taken.inc(tokens)
+
+    def registry_of(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> CollectorRegistry:
+        """All there is to tell, as of now."""
         fleet = membership.fleet
         self._in_flight.set(fleet.in_flight)
         self._bus_up.set(fleet.bus_up)
@@ -99,4 +132,4 @@ class GatewayMetrics:
         self._rate.clear()
         for model in fleet.models():
             self._rate.labels(model).set(rates.rate_per_s(model, now_s))
-        return generate_latest(self.registry)
+        return self.registry

@@ -12,6 +12,7 @@ from isochrone.relay.exchange import Exchange, Handler
 from isochrone.relay.head import CONTINUE, Refusal, reply_head
 from isochrone.relay.limits import ServerLimits
 from isochrone.relay.request_reader import Request, RequestReader, Stage
+from isochrone.relay.tally import OwnTally, Tally
 
 _LINGER_NOT_AT_ALL = struct.pack("ii", 1, 0)
 
@@ -21,6 +22,7 @@ class Service:
     """What all connections of a server share.
 
     Attributes:
+        tally: counts connections against `connections_max`, with those of other servers that share it.
         connections: those alive, and those gone whose handler still runs.
         empty: set while there are none.
         closing: no exchange is begun any more.
@@ -30,6 +32,7 @@ class Service:
     limits: ServerLimits
     error_body: Callable[[int, str], bytes]
     on_crash: Callable[[BaseException], None]
+    tally: Tally = field(default_factory=OwnTally)
     connections: set["Connection"] = field(default_factory=set)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
     closing: bool = False
@@ -68,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
         self._alarm = Alarm(asyncio.get_running_loop(), self._on_alarm)
         self._peer = _address(transport.get_extra_info("peername"))
-        crowded = len(self._service.connections) >= self._limits.connections_max
+        crowded = self._service.tally.enter() > self._limits.connections_max
         self._service.connections.add(self)
         self._service.empty.clear()
         if crowded or self._service.closing:
@@ -239,7 +242,8 @@ class Connection(asyncio.Protocol):
         self._leaving = True
         self._alarm.set(self._limits.linger_s_max)
         if not self._transport.is_closing():
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # TLS can't end one side
+                self._transport.write_eof()
             self._read_on()
 
     def _send_refusal(self, refusal: Refusal) -> None:
@@ -279,6 +283,7 @@ class Connection(asyncio.Protocol):
     def _forget(self) -> None:
         if self._lost and self._task is None:
             self._service.connections.discard(self)
+            self._service.tally.leave()
             if not self._service.connections:
                 self._service.empty.set()
 
