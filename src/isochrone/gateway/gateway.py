@@ -116,14 +116,18 @@ class Gateway:
                 limiter=Limiter(self._crew.table),
             )
         )
-        self._server = HttpServer(
+        self._server = self._make_server(log)
+        self._first_seen: dict[str, int] = {}
+
+    def _make_server(self, log: Callable[[str], None]) -> HttpServer:
+        settings = self.settings
+        return HttpServer(
             self._handle,
             ServerLimits(connections_max=settings.connections_max, body_bytes_max=settings.body_bytes_max),
             error_body=openai.error_body,
             on_crash=lambda error: log(f"a request failed in an unforeseen way: {error!r}"),
             tally=self._crew.table.connections,
         )
-        self._first_seen: dict[str, int] = {}
 
     async def start(self, way: Listening = Listening()) -> int:  # noqa: B008 - frozen
         """Listen; returns the port. Raises OSError when it is taken."""

@@ -1,12 +1,12 @@
 """The gateway's metrics, in Prometheus' words."""
 
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from isochrone.demand import ArrivalRates
-from isochrone.model import KEYS_MAX, Decision, Estimate, Key, Outcome, OutcomeKind
+from isochrone.gateway.key_metrics import KeyMetrics
+from isochrone.model import Decision, Estimate, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from isochrone.gateway.membership import Membership
@@ -69,26 +69,7 @@ class GatewayMetrics:
             "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
         )
 
-        self._key_refused = Counter(
-            "isochrone_key_refused_total",
-            "Requests refused by the limits of their key",
-            ["key", "limit"],
-            registry=registry,
-        )
-        self._key_requests = Counter(
-            "isochrone_key_requests_total", "Requests let in, by key", ["key"], registry=registry
-        )
-        self._key_tokens = Counter(
-            "isochrone_key_tokens_total",
-            "Tokens of prompts and answers, as nodes report them, by key",
-            ["key"],
-            registry=registry,
-        )
-        self._of_key = lru_cache(maxsize=KEYS_MAX)(self._counters_of_key)
-
-    def _counters_of_key(self, name: str) -> tuple[Counter, Counter]:
-        """Looked up once: `labels` takes longer than counting."""
-        return self._key_requests.labels(name), self._key_tokens.labels(name)
+        self.keys = KeyMetrics(registry)
 
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""
@@ -101,17 +82,6 @@ class GatewayMetrics:
         if outcome.kind is OutcomeKind.ANSWERED and outcome.ttft_ms:
             self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
             self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)
-
-    def key_refused(self, key: Key, limit: str) -> None:
-        """Count a request that was more than one of its key's limits allows."""
-        self._key_refused.labels(key.name, limit).inc()
-
-    def key_served(self, key: Key, tokens: int | None) -> None:
-        """Count a request that was let in, and the tokens it took where they are known."""
-        requests, taken = self._of_key(key.name)
-        requests.inc()
-        if tokens:
-            taken.inc(tokens)
 
     def registry_of(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> CollectorRegistry:
         """All there is to tell, as of now."""

@@ -128,13 +128,13 @@ class Serve:
             return None
         grant = self._parts.limiter.admit(key, expected_tokens(view, request), view.now_s)
         if isinstance(grant, Shortage):
-            self._parts.metrics.key_refused(key, grant.limit)
+            self._parts.metrics.keys.refused(key, grant.limit)
         return grant
 
     def _settle(self, key: Key, grant: Grant | None, outcomes: tuple[Outcome, ...]) -> None:
         """The request has ended: what it took is known now."""
         tokens = tokens_taken(outcomes)
-        self._parts.metrics.key_served(key, tokens)
+        self._parts.metrics.keys.served(key, tokens)
         if grant is not None:
             self._parts.limiter.settle(grant, tokens, self._parts.clock.now_s())
 

@@ -45,9 +45,9 @@ class KeyState(NamedTuple):
 class SharedTable:
     """The memory, and one worker's way to it.
 
-    What a key has used is read and written between `lock` and `unlock`. Locks are of the process (POSIX): of
-    one that died the kernel takes them back. Within one process they hold nobody off, so only the event loop's
-    thread may use the table.
+    What a key has used is read and written between `lock` and `unlock`. Locks are of the process (POSIX);
+    of one that died the kernel takes them back. Within one process they hold nobody off, so only the event
+    loop's thread may use the table.
 
     Attributes:
         requests: tally of requests under way.
@@ -118,7 +118,7 @@ class SharedTable:
 class SharedTally:
     """One number for each worker (`relay.Tally`)."""
 
-    def __init__(self, cells: memoryview[int]) -> None:
+    def __init__(self, cells: "memoryview[int]") -> None:
         self.cells, self.worker = cells, 0
 
     def enter(self) -> int:
