@@ -216,7 +216,7 @@ async def _run_gateway(
 
 async def status_page(gate: Gateway, clock: MonotonicClock) -> bytes:
     """The gateway's status as JSON: this worker's beliefs, and what all of its workers do."""
-    others = [msgspec.json.decode(answer) for answer in await gate.ask_workers("status")]
+    others = [msgspec.json.decode(answer) for answer in await gate.lookup.siblings.ask_all("status")]
     return msgspec.json.encode(whole_status(_own_status(gate, clock), others))
 
 

@@ -7,18 +7,19 @@ from hmac import compare_digest
 from urllib.parse import unquote
 
 import msgspec
+from prometheus_client import CollectorRegistry
 
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
-from isochrone.gateway.crew import Crew, Limiter, Siblings
-from isochrone.gateway.crew.exposition import exposition_of, merged
+from isochrone.gateway.crew import Crew, Limiter
 from isochrone.gateway.keys import KeyRing
+from isochrone.gateway.lookup import Lookup, Told
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober, ProberParts
-from isochrone.gateway.records import LAST, Records
+from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
 from isochrone.gateway.settings import GatewaySettings
@@ -27,11 +28,10 @@ from isochrone.ports import Bus, Clock, KeySource, NoKeys
 from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, Listening, ServerLimits
 from isochrone.routing import Router, find_policy
 from isochrone.wire import openai
-from isochrone.wire.explain import Record, encode_record, record_fields
+from isochrone.wire.explain import Record, encode_record
 from isochrone.wire.http_headers import bearer_token
 from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
 
-_NEWEST = 100
 _POSTED = (openai.CHAT_PATH, openai.COMPLETIONS_PATH)
 
 _TEXT = "text/plain; version=0.0.4"
@@ -40,17 +40,17 @@ Page = Callable[[], bytes | Awaitable[bytes]]
 """A read-only page of JSON, made when asked for, at once or after a while."""
 
 
-Told = Callable[[], bytes]
-"""What one worker tells another, made at once."""
-
-
 class Gateway:
-    """One gateway. `start`, then `stop`; the bus may come and go in between.
+    """One gateway, or one worker of it. `start`, then `stop`; the bus may come and go in between.
+
+    Made of: `pages` by path, what other workers may ask beside the gateway's own (`told`, by line), `keys`
+    beside those of the settings, and the `crew` of workers. Raises SettingError for keys that can't be read.
 
     Attributes:
         settings: how it runs.
         fleet: what it believes of the nodes.
         rates: requests that arrive.
+        lookup: finds what another worker knows.
         capacity: what there is and what more would save, for who asks.
     """
 
@@ -68,34 +68,24 @@ class Gateway:
         crew: Crew | None = None,
         log: Callable[[str], None] = lambda _line: None,
     ) -> None:
-        """`pages`: by path; `told`: what other workers may ask beside the gateway's own, by line; `keys`:
-        beside those of the settings; `crew`: the other workers, if any. Raises SettingError for bad keys.
-        """
         self.settings, self.fleet, self.rates = settings, fleet, ArrivalRates()
         self.capacity = CapacityDesk(settings.capacity, fleet=fleet, rates=self.rates, clock=clock)
-        self._bus, self._clock, self._pages, self._told = bus, clock, dict(pages or {}), dict(told or {})
+        self._bus, self._clock, self._pages = bus, clock, dict(pages or {})
         self._crew = crew or Crew.alone()
         self._keys = KeyRing(keys or NoKeys(), settings.api_key_digests, clock, log)
-        self._siblings = Siblings(self._crew, self._tell)
         self._client = HttpClient()
         token = settings.node_token
-        node_headers: Headers = ((b"authorization", f"Bearer {token}".encode()),) if token else ()
+        headers: Headers = ((b"authorization", f"Bearer {token}".encode()),) if token else ()
         self._membership = Membership(
-            settings,
-            fleet=fleet,
-            bus=bus,
-            client=self._client,
-            clock=clock,
-            node_headers=node_headers,
-            log=log,
+            settings, fleet=fleet, bus=bus, client=self._client, clock=clock, node_headers=headers, log=log
         )
         self._metrics = GatewayMetrics()
         self._records = Records(settings.records_max)
+        self.lookup = Lookup(self._crew, self._records, self._registry, told or {})
+        self._first_seen: dict[str, int] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._prober = Prober(
-            ProberParts(
-                settings, clock, self._membership, self._metrics, self._client, luck, node_headers, log
-            )
+            ProberParts(settings, clock, self._membership, self._metrics, self._client, luck, headers, log)
         )
         self._serve = Serve(
             ServeParts(
@@ -110,18 +100,13 @@ class Gateway:
                 retries=RetryBudget(settings.retries_per_request, settings.retries_saved_max),
                 router=Router(find_policy(settings.policy)),
                 luck=luck,
-                node_headers=node_headers,
+                node_headers=headers,
                 publish=self._publish,
                 crew=self._crew,
                 limiter=Limiter(self._crew.table),
             )
         )
-        self._server = self._make_server(log)
-        self._first_seen: dict[str, int] = {}
-
-    def _make_server(self, log: Callable[[str], None]) -> HttpServer:
-        settings = self.settings
-        return HttpServer(
+        self._server = HttpServer(
             self._handle,
             ServerLimits(connections_max=settings.connections_max, body_bytes_max=settings.body_bytes_max),
             error_body=openai.error_body,
@@ -131,7 +116,7 @@ class Gateway:
 
     async def start(self, way: Listening = Listening()) -> int:  # noqa: B008 - frozen
         """Listen; returns the port. Raises OSError when it is taken."""
-        await self._siblings.start()
+        await self.lookup.siblings.start()
         port = await self._server.start(self.settings.host, self.settings.port, way)
         await self._membership.start()
         return port
@@ -139,7 +124,7 @@ class Gateway:
     async def stop(self, grace_s: float = 5.0) -> None:
         """Stop listening, finish what is under way within `grace_s`, let go of everything."""
         await self._server.close(grace_s)
-        await self._siblings.stop()
+        await self.lookup.siblings.stop()
         await asyncio.gather(*self._publishing, return_exceptions=True)
         await self.capacity.stop()
         await self._prober.stop()
@@ -169,11 +154,11 @@ class Gateway:
         elif path.startswith(openai.MODELS_PATH + "/"):
             self._one_model(exchange, unquote(path.removeprefix(openai.MODELS_PATH + "/")))
         elif path == "/metrics":
-            exchange.reply(200, await self._exposition(), _TEXT)
+            exchange.reply(200, await self.lookup.exposition(), _TEXT)
         elif path.startswith(DECISIONS_PATH):
             await self._decision(exchange, path.removeprefix(DECISIONS_PATH))
         elif path == DECISIONS_PATH.rstrip("/"):
-            exchange.reply(200, await self._newest())
+            exchange.reply(200, await self.lookup.newest())
         elif path in self._pages:
             page = self._pages[path]()
             exchange.reply(200, page if isinstance(page, bytes) else await page)
@@ -208,59 +193,14 @@ class Gateway:
         return exchange.reply(200, msgspec.json.encode(fields))
 
     async def _decision(self, exchange: Exchange, request_id: str) -> None:
-        """Whichever worker decided it; of the newest of all workers for `last`."""
-        worker = self._crew.worker_of(request_id)
-        if worker is not None:
-            found = await self._siblings.ask(worker, f"decision {request_id}")
-        elif request_id == LAST:
-            own = self._records.find(LAST)
-            told = [self._tell(f"decision {LAST}")] if own is not None else []
-            found = max(
-                [*told, *await self._siblings.ask_all(f"decision {LAST}")], key=_decided, default=None
-            )
-        else:
-            found = self._tell(f"decision {request_id}")
-        if not found:
+        found = await self.lookup.decision(request_id)
+        if found is None:
             why = f"No decision {request_id[:64]!r} is kept; the last {self.settings.records_max} are."
             return _error(exchange, 404, why, "decision_not_found")
         return exchange.reply(200, found)
 
-    async def _newest(self) -> bytes:
-        told = [self._tell("decisions"), *await self._siblings.ask_all("decisions")]
-        records = [record for answer in told for record in msgspec.json.decode(answer)]
-        newest = sorted(records, key=lambda record: -int(record["decided_unix_ms"]))
-        return msgspec.json.encode(newest[:_NEWEST])
-
-    async def _exposition(self) -> bytes:
-        told = [self._tell("metrics"), *await self._siblings.ask_all("metrics")]
-        return told[0] if self._siblings.alone else merged(told)
-
-    # -- workers -------------------------------------------------------------------------------------
-
-    async def ask_workers(self, line: str) -> list[bytes]:
-        """What the other workers answer to `line`; without those that can't be reached."""
-        return await self._siblings.ask_all(line)
-
-    @property
-    def crew(self) -> Crew:
-        """The workers of this gateway."""
-        return self._crew
-
-    def _tell(self, line: str) -> bytes:
-        """What this worker alone knows; nothing when it does not."""
-        what, _, of = line.partition(" ")
-        match what:
-            case "metrics":
-                registry = self._metrics.registry_of(self._membership, self.rates, self._clock.now_s())
-                return exposition_of(registry, None if self._siblings.alone else self._crew.worker)
-            case "decision":
-                record = self._records.find(of)
-                return b"" if record is None else encode_record(record)
-            case "decisions":
-                return msgspec.json.encode([record_fields(r) for r in self._records.newest(_NEWEST)])
-            case _:
-                page = self._told.get(line)
-                return b"" if page is None else page()
+    def _registry(self) -> CollectorRegistry:
+        return self._metrics.registry_of(self._membership, self.rates, self._clock.now_s())
 
     def _publish(self, record: Record) -> None:
         subject = decision_subject(self.settings.name)
@@ -275,7 +215,3 @@ def _error(exchange: Exchange, status: int, message: str, code: str) -> None:
 
 def _not_found(exchange: Exchange) -> None:
     _error(exchange, 404, f"There is nothing at {exchange.method} {exchange.path[:128]}.", "not_found")
-
-
-def _decided(record: bytes) -> int:
-    return int(msgspec.json.decode(record)["decided_unix_ms"])
