@@ -106,31 +106,31 @@ def tokens_taken(outcomes: tuple[Outcome, ...]) -> int | None:
 
 
 def _shortage(key: Key, state: KeyState, tokens: int, now_s: float) -> Shortage | None:
-    limits, who = key.limits, f"Rate limit reached for the key '{key.name}'"
-    headers = _headers(limits, state, now_s)
+    limits = key.limits
     if (most := limits.concurrency) is not None and state.in_flight >= most:
-        why = f"{who} on concurrent requests: Limit {most}, Used {state.in_flight}."
-        return _told("concurrency", why, _CONCURRENCY_WAIT_S, headers)
+        why = f"concurrent requests: Limit {most}, Used {state.in_flight}."
+        return _told(key, "concurrency", why, _CONCURRENCY_WAIT_S, _headers(limits, state, now_s))
     if (rpm := limits.requests_per_min) is not None:
         wait_s = gcra.wait_s(state.requests_at_s, now_s, 1, rpm)
         if wait_s > 0:
-            why = f"{who} on requests per min (RPM): Limit {rpm}."
-            return _told("requests", why, wait_s, headers)
+            why = f"requests per min (RPM): Limit {rpm}."
+            return _told(key, "requests", why, wait_s, _headers(limits, state, now_s))
     if (tpm := limits.tokens_per_min) is not None:
         wait_s = gcra.wait_s(state.tokens_at_s, now_s, tokens, tpm)
         if wait_s > 0:
             used = max(0, tpm - _whole(gcra.left(state.tokens_at_s, now_s, tpm)))
-            why = f"{who} on tokens per min (TPM): Limit {tpm}, Used {used}, Requested about {tokens}."
-            return _told("tokens", why, wait_s, headers)
+            why = f"tokens per min (TPM): Limit {tpm}, Used {used}, Requested about {tokens}."
+            return _told(key, "tokens", why, wait_s, _headers(limits, state, now_s))
     return None
 
 
-def _told(limit: str, why: str, wait_s: float, headers: Headers) -> Shortage:
+def _told(key: Key, limit: str, why: str, wait_s: float, headers: Headers) -> Shortage:
+    message = f"Rate limit reached for the key '{key.name}' on {why}"
     if wait_s == inf:
-        why += " The request is larger than the limit: make it smaller."
-        return Shortage(limit, why, wait_s, (*headers, (b"x-should-retry", b"false")))
+        message += " The request is larger than the limit: make it smaller."
+        return Shortage(limit, message, wait_s, (*headers, (b"x-should-retry", b"false")))
     retry = (b"retry-after-ms", b"%d" % ceil(wait_s * 1e3))
-    return Shortage(limit, f"{why} Try again in {_duration(wait_s)}.", wait_s, (*headers, retry))
+    return Shortage(limit, f"{message} Try again in {_duration(wait_s)}.", wait_s, (*headers, retry))
 
 
 def _headers(limits: KeyLimits, state: KeyState, now_s: float) -> Headers:
