@@ -254,3 +254,16 @@ async def test_a_gateway_without_keys_asks_for_none():
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{url}/v1/models")).status_code == 200
     await gateway.stop()
+
+
+def test_that_keys_are_asked_for_outlives_the_file_and_the_worker():
+    crew, fleet, settings = Crew.alone(), a_fleet(), GatewaySettings(port=0)
+
+    def asks(keys: tuple[Key, ...] | None, crew: Crew) -> bool:
+        parts = {"bus": FakeBus(), "clock": Clock(), "luck": random.Random(1)}
+        Gateway(settings, fleet=fleet, keys=Source(keys), crew=crew, **parts)
+        return crew.table.keys_asked_for.is_set
+
+    assert asks((a_key(),), crew)
+    assert asks(None, crew), "a worker that follows one that knew keys"
+    assert not asks(None, Crew.alone())

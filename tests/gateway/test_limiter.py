@@ -7,8 +7,8 @@ from hashlib import sha256
 
 import pytest
 
-from isochrone.gateway.crew import Grant, Limiter, SharedTable, Shortage, tokens_taken
-from isochrone.model import Key, KeyLimits, Outcome, OutcomeKind, Timings
+from isochrone.gateway.crew import Grant, Limiter, SharedTable, Shortage
+from isochrone.model import Key, KeyLimits
 
 NOW_S = 5000.0
 FORK = multiprocessing.get_context("fork")
@@ -166,22 +166,3 @@ def test_what_a_killed_worker_had_is_given_back_and_its_locks_are_free():
     assert table.requests.total() == 0
     table.lock(9)  # does not hang
     table.unlock(9)
-
-
-def an_outcome(kind: OutcomeKind, timings: Timings | None = None, ttft_ms: float | None = None) -> Outcome:
-    return Outcome("req-1", "a", kind, timings=timings, ttft_ms=ttft_ms)
-
-
-@pytest.mark.parametrize(
-    ("outcomes", "tokens"),
-    [
-        ((), 0),
-        ((an_outcome(OutcomeKind.REFUSED), an_outcome(OutcomeKind.FAILED)), 0),
-        ((an_outcome(OutcomeKind.ANSWERED, Timings(prompt_tokens=30, output_tokens=12)),), 42),
-        ((an_outcome(OutcomeKind.ANSWERED),), None),
-        ((an_outcome(OutcomeKind.CANCELLED),), None),
-        ((an_outcome(OutcomeKind.FAILED, ttft_ms=5.0),), None),
-    ],
-)
-def test_tokens_are_those_that_nodes_report(outcomes, tokens):
-    assert tokens_taken(outcomes) == tokens

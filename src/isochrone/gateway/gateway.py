@@ -72,7 +72,8 @@ class Gateway:
         self.capacity = CapacityDesk(settings.capacity, fleet=fleet, rates=self.rates, clock=clock)
         self._bus, self._clock, self._pages = bus, clock, dict(pages or {})
         self._crew = crew or Crew.alone()
-        self._keys = KeyRing(keys or NoKeys(), settings.api_key_digests, clock, log)
+        asked_for, fixed = self._crew.table.keys_asked_for, settings.api_key_digests
+        self._keys = KeyRing(keys or NoKeys(), fixed, clock, asked_for=asked_for, log=log)
         self._client = HttpClient()
         token = settings.node_token
         headers: Headers = ((b"authorization", f"Bearer {token}".encode()),) if token else ()

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from hmac import compare_digest
 
+from isochrone.gateway.crew import SharedFlag
 from isochrone.model import Key
 from isochrone.ports import Clock, KeySource, SettingError
 
@@ -18,22 +19,27 @@ class KeyRing:
     """
 
     def __init__(
-        self, source: KeySource, fixed: Iterable[str], clock: Clock, log: Callable[[str], None]
+        self,
+        source: KeySource,
+        fixed: Iterable[str],
+        clock: Clock,
+        *,
+        asked_for: SharedFlag,
+        log: Callable[[str], None],
     ) -> None:
         """`fixed`: digests (hex) of keys that hold as long as we run. Raises SettingError."""
-        self._source, self._clock, self._log = source, clock, log
+        self._source, self._clock, self._log, self._asked_for = source, clock, log, asked_for
         self._fixed = tuple(
             Key(f"environment-{at}", bytes.fromhex(digest)) for at, digest in enumerate(sorted(fixed), 1)
         )
-        self._asked_for = bool(self._fixed)
         self._by_index: dict[bytes, Key] = {}
         self._take(source.read())
 
     @property
     def asked_for(self) -> bool:
-        """Whether clients must show a key; once that was so it stays so until the end of the process."""
+        """Whether clients must show a key; once that was so it stays so, in all workers, until all end."""
         self._refresh()
-        return self._asked_for
+        return self._asked_for.is_set
 
     def find(self, secret: str) -> Key | None:
         """The key whose secret that is, unless it has expired; None when there is none."""
@@ -56,5 +62,6 @@ class KeyRing:
         self._log(f"{len(self._by_index)} keys are in effect")
 
     def _take(self, keys: tuple[Key, ...] | None) -> None:
-        self._asked_for = self._asked_for or keys is not None
+        if keys is not None or self._fixed:
+            self._asked_for.set()
         self._by_index = {key.digest[:_INDEX_BYTES]: key for key in (*(keys or ()), *self._fixed)}

@@ -120,7 +120,7 @@ class Serve:
             if record is not None:
                 parts.publish(record)
             if key is not None:
-                self._settle(key, grant, () if record is None else record.outcomes)
+                self._settle(key, grant, record)
 
     def _grant(self, key: Key | None, view: FleetView, request: Request) -> Grant | Shortage | None:
         """Have the request counted against its key; None where there is nothing to count."""
@@ -131,9 +131,9 @@ class Serve:
             self._parts.metrics.keys.refused(key, grant.limit)
         return grant
 
-    def _settle(self, key: Key, grant: Grant | None, outcomes: tuple[Outcome, ...]) -> None:
+    def _settle(self, key: Key, grant: Grant | None, record: Record | None) -> None:
         """The request has ended: what it took is known now."""
-        tokens = tokens_taken(outcomes)
+        tokens = tokens_taken(record)
         self._parts.metrics.keys.served(key, tokens)
         if grant is not None:
             self._parts.limiter.settle(grant, tokens, self._parts.clock.now_s())

@@ -5,13 +5,11 @@ from math import ceil, inf
 
 from isochrone.gateway.crew import gcra
 from isochrone.gateway.crew.table import KeyState, SharedTable
-from isochrone.model import Key, KeyLimits, Outcome, OutcomeKind
+from isochrone.model import Key, KeyLimits
 from isochrone.wire.http_headers import Headers
 
 _CONCURRENCY_WAIT_S = 1.0
 """Nobody knows when a request under way will end; so long is a client told to wait."""
-
-_BEGAN = (OutcomeKind.ANSWERED, OutcomeKind.CANCELLED, OutcomeKind.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +92,6 @@ class Limiter:
             finally:
                 table.unlock(key.slot)
         table.leave(key.slot, key.mark)
-
-
-def tokens_taken(outcomes: tuple[Outcome, ...]) -> int | None:
-    """Tokens that a request took, as nodes report; 0 when no node began on it; None when that is unknown."""
-    told = [o.timings.prompt_tokens + o.timings.output_tokens for o in outcomes if o.timings is not None]
-    if told:
-        return sum(told)
-    began = any(o.kind in _BEGAN or o.ttft_ms is not None for o in outcomes)
-    return None if began else 0
 
 
 def _shortage(key: Key, state: KeyState, tokens: int, now_s: float) -> Shortage | None:

@@ -25,7 +25,8 @@ _TIMES = struct.Struct("=dd")
 _MARK_BYTES = 16
 _COLUMN_BYTES = 4
 _SLOT_BYTES = _HEAD.size + _COLUMN_BYTES * WORKERS_MAX
-_BYTES = _KEYS_AT + KEYS_MAX * _SLOT_BYTES
+_FLAG_AT = _KEYS_AT + KEYS_MAX * _SLOT_BYTES
+_BYTES = _FLAG_AT + 4
 
 
 class KeyState(NamedTuple):
@@ -52,6 +53,7 @@ class SharedTable:
     Attributes:
         requests: tally of requests under way.
         connections: tally of clients connected.
+        keys_asked_for: whether some worker has ever known a key.
     """
 
     def __init__(self, *, workers: int = 1) -> None:
@@ -65,6 +67,8 @@ class SharedTable:
             SharedTally(words[at * _TALLY_BYTES : at * _TALLY_BYTES + 4 * workers].cast("I"))
             for at in range(len(_TALLIES))
         )
+
+        self.keys_asked_for = SharedFlag(words[_FLAG_AT : _FLAG_AT + 1])
 
     def take(self, worker: int) -> None:
         """Count as `worker` from now on, in the process that is it."""
@@ -113,6 +117,22 @@ class SharedTable:
         own = _column(slot) + self._worker
         if self._memory[at : at + _MARK_BYTES] == mark and self._columns[own]:
             self._columns[own] -= 1
+
+
+class SharedFlag:
+    """Set by any worker, and never cleared."""
+
+    def __init__(self, cell: memoryview) -> None:
+        self._cell = cell
+
+    @property
+    def is_set(self) -> bool:
+        """Whether some worker has set it."""
+        return bool(self._cell[0])
+
+    def set(self) -> None:
+        """Set it, for all workers and those that follow them."""
+        self._cell[0] = 1
 
 
 class SharedTally:
