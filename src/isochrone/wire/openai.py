@@ -14,8 +14,8 @@ from xxhash import xxh3_64_intdigest
 
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
-from isochrone.wire.nodes import TEXT_MAX
 from isochrone.wire.json_depth import DEPTH_MAX, deeper_than
+from isochrone.wire.nodes import TEXT_MAX
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
