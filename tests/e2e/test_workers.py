@@ -295,6 +295,24 @@ def test_workers_speak_tls_and_openais_client_to_them(tmp_path: Path) -> None:
         crew.close()
 
 
+def test_up_runs_several_workers_and_needs_no_key_of_its_own(tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir(mode=0o700)
+    made = [sys.executable, "-m", "isochrone", "keys", "make", "bob", *state]
+    subprocess.run(made, capture_output=True, timeout=30, check=True)
+    network = Process("up", "--bare", "--workers", "2", "--port", "0", *state)
+    try:
+        until("the network is up", lambda: "Isochrone is up" in network.text, within_s=60.0)
+        family = psutil.Process(network.popen.pid).children(recursive=True)
+        command = [sys.executable, "-m", "isochrone", "status", "--json", *state]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        workers = json.loads(told.stdout)["workers"]
+        assert [worker["gateway"] for worker in workers] == ["gateway-w0", "gateway-w1"]
+    finally:
+        network.stop()
+    assert psutil.wait_procs(family, timeout=15)[1] == []
+
+
 def test_half_a_pair_is_said_in_a_sentence(tmp_path: Path) -> None:
     lone = Process("gateway", "--nats", "nats://127.0.0.1:9", "--tls-cert", str(tmp_path / "none.pem"))
     assert lone.popen.wait(20) == 1
