@@ -163,7 +163,7 @@ class Crew(Cluster):
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    crew = Crew(tmp_path_factory.mktemp("crew"), "--in-flight-max", "2")
+    crew = Crew(tmp_path_factory.mktemp("crew"), "--in-flight-max", "3")
     try:
         crew.join()
         yield crew
@@ -191,12 +191,12 @@ def test_one_scrape_tells_of_all_workers(crew: Crew) -> None:
 
 
 def test_requests_in_flight_are_bounded_together(crew: Crew) -> None:
-    with crew.held(), crew.held():
+    with crew.held(), crew.held(), crew.held():
         answers = [crew.ask() for _ in range(TRIES)]
         assert {answer.status_code for answer in answers} == {503}
         assert answers[0].json()["error"]["code"] == "overloaded"
-        assert crew.status()["in_flight"] == 2
-    until("both have ended", lambda: crew.status()["in_flight"] == 0)
+        assert crew.status()["in_flight"] == 3
+    until("all have ended", lambda: crew.status()["in_flight"] == 0)
     assert crew.ask().status_code == 200
 
 
