@@ -163,7 +163,7 @@ class Crew(Cluster):
 
 @pytest.fixture(scope="module")
 def crew(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crew]:
-    crew = Crew(tmp_path_factory.mktemp("crew"), "--in-flight-max", "2")
+    crew = Crew(tmp_path_factory.mktemp("crew"), "--in-flight-max", "3")
     try:
         crew.join()
         yield crew
@@ -191,12 +191,12 @@ def test_one_scrape_tells_of_all_workers(crew: Crew) -> None:
 
 
 def test_requests_in_flight_are_bounded_together(crew: Crew) -> None:
-    with crew.held(), crew.held():
+    with crew.held(), crew.held(), crew.held():
         answers = [crew.ask() for _ in range(TRIES)]
         assert {answer.status_code for answer in answers} == {503}
         assert answers[0].json()["error"]["code"] == "overloaded"
-        assert crew.status()["in_flight"] == 2
-    until("both have ended", lambda: crew.status()["in_flight"] == 0)
+        assert crew.status()["in_flight"] == 3
+    until("all have ended", lambda: crew.status()["in_flight"] == 0)
     assert crew.ask().status_code == 200
 
 
@@ -293,6 +293,24 @@ def test_workers_speak_tls_and_openais_client_to_them(tmp_path: Path) -> None:
         assert json.loads(told.stdout)["nodes"][0]["node"] == "node", told.stderr
     finally:
         crew.close()
+
+
+def test_up_runs_several_workers_and_needs_no_key_of_its_own(tmp_path: Path) -> None:
+    state = ("--state-dir", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir(mode=0o700)
+    made = [sys.executable, "-m", "isochrone", "keys", "make", "bob", *state]
+    subprocess.run(made, capture_output=True, timeout=30, check=True)
+    network = Process("up", "--bare", "--workers", "2", "--port", "0", *state)
+    try:
+        until("the network is up", lambda: "Isochrone is up" in network.text, within_s=60.0)
+        family = psutil.Process(network.popen.pid).children(recursive=True)
+        command = [sys.executable, "-m", "isochrone", "status", "--json", *state]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        workers = json.loads(told.stdout)["workers"]
+        assert [worker["gateway"] for worker in workers] == ["gateway-w0", "gateway-w1"]
+    finally:
+        network.stop()
+    assert psutil.wait_procs(family, timeout=15)[1] == []
 
 
 def test_half_a_pair_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from isochrone.cli.shell import log
 from isochrone.gateway.crew import SharedTable
 from isochrone.ports import IsochroneError
 
-_READY_S_MAX = 60.0
 _GRACE_S = 10.0
 _PAUSE_S, _PAUSE_S_MAX = 0.1, 10.0
 _LONG_S = 60.0
@@ -74,8 +73,6 @@ class Workers:
     def _turn(self) -> None:
         now_s = time.monotonic()
         waiting = [worker.again_s for worker in self._workers if worker.pid is None]
-        if not self._serving:
-            waiting.append(self._workers[0].begun_s + _READY_S_MAX)
         for key, _ in self._selector.select(max(0.0, min(waiting) - now_s) if waiting else None):
             if isinstance(key.data, _Worker):
                 self._heard(key.data)
@@ -114,8 +111,6 @@ class Workers:
 
     def _start_again(self) -> None:
         now_s = time.monotonic()
-        if not self._serving and now_s > self._workers[0].begun_s + _READY_S_MAX:
-            raise IsochroneError(f"the workers were not ready within {_READY_S_MAX:.0f} s")
         for worker in self._workers:
             if worker.pid is None and now_s >= worker.again_s:
                 self._start(worker)

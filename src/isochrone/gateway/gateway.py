@@ -11,10 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
+from isochrone.gateway.admission import Admission
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
 from isochrone.gateway.cors import admit, preflight_headers
-from isochrone.gateway.crew import Crew, Limiter
+from isochrone.gateway.crew import Crew
 from isochrone.gateway.keys import KeyRing
 from isochrone.gateway.lookup import Lookup, Told
 from isochrone.gateway.membership import Membership
@@ -103,8 +104,7 @@ class Gateway:
                 luck=luck,
                 node_headers=headers,
                 publish=self._publish,
-                crew=self._crew,
-                limiter=Limiter(self._crew.table),
+                admission=Admission(self._crew, self._metrics.keys, clock),
             )
         )
         self._server = HttpServer(

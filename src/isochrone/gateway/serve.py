@@ -8,8 +8,9 @@ from math import ceil
 
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Blamed, Dispatched, Finished
+from isochrone.gateway.admission import Admission
 from isochrone.gateway.attempt import Attempt, Attempter, Route
-from isochrone.gateway.crew import Crew, Grant, Limiter, Shortage, tokens_taken
+from isochrone.gateway.crew import Shortage
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober
@@ -17,10 +18,10 @@ from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.independence import first_independent
-from isochrone.model import Candidate, Decision, FleetView, Key, NodeCard, Outcome, OutcomeKind, Request
+from isochrone.model import Candidate, Decision, Key, NodeCard, Outcome, OutcomeKind, Request
 from isochrone.ports import Clock
 from isochrone.relay import Exchange, Headers
-from isochrone.routing import Router, expected_tokens, find_policy, route
+from isochrone.routing import Router, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
 from isochrone.wire.objectives import read_objective
@@ -52,8 +53,7 @@ class ServeParts:
     luck: random.Random
     node_headers: Headers
     publish: Callable[[Record], None]
-    crew: Crew
-    limiter: Limiter
+    admission: Admission
 
 
 class Serve:
@@ -61,7 +61,7 @@ class Serve:
 
     def __init__(self, parts: ServeParts) -> None:
         self._parts = parts
-        self._in_flight = parts.crew.table.requests
+        self._in_flight = parts.admission.in_flight
         self._salt = secrets.token_bytes(16)
 
     async def __call__(self, exchange: Exchange, key: Key | None) -> None:
@@ -83,7 +83,7 @@ class Serve:
 
     async def _admitted(self, exchange: Exchange, key: Key | None) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
-        request_id = f"{parts.crew.id_prefix}{parts.luck.getrandbits(64):016x}"
+        request_id = f"{parts.admission.id_prefix}{parts.luck.getrandbits(64):016x}"
         try:
             ask = openai.Ask(
                 request_id,
@@ -108,10 +108,13 @@ class Serve:
             exchange.reply(error.status, body)
             return error.status
         view = parts.membership.view(request, router)
-        grant = self._grant(key, view, request)
+        grant = parts.admission.grant(key, view, request)
         if isinstance(grant, Shortage):
-            refusal = Refusal(429, grant.message, "rate_limit_exceeded", grant.retry_after_s)
-            return refuse(exchange, refusal, grant.headers)
+            grant = await parts.admission.look_again(grant)
+            if isinstance(grant, Shortage):
+                refusal = Refusal(429, grant.message, "rate_limit_exceeded", grant.retry_after_s)
+                return refuse(exchange, refusal, grant.headers)
+            view = parts.membership.view(request, router)  # the other one is of before
         try:
             parts.rates.arrived(request.model, now_s)
             parts.retries.earn()
@@ -124,24 +127,7 @@ class Serve:
             record = parts.records.end(request.id)
             if record is not None:
                 parts.publish(record)
-            if key is not None:
-                self._settle(key, grant, record)
-
-    def _grant(self, key: Key | None, view: FleetView, request: Request) -> Grant | Shortage | None:
-        """Have the request counted against its key; None where there is nothing to count."""
-        if key is None or key.slot is None:
-            return None
-        grant = self._parts.limiter.admit(key, expected_tokens(view, request), view.now_s)
-        if isinstance(grant, Shortage):
-            self._parts.metrics.keys.refused(key, grant.limit)
-        return grant
-
-    def _settle(self, key: Key, grant: Grant | None, record: Record | None) -> None:
-        """The request has ended: what it took is known now."""
-        tokens = tokens_taken(record)
-        self._parts.metrics.keys.served(key, tokens)
-        if grant is not None:
-            self._parts.limiter.settle(grant, tokens, self._parts.clock.now_s())
+            parts.admission.settle(key, grant, record)
 
 
 @dataclass(frozen=True, slots=True)

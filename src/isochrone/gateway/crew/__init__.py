@@ -6,12 +6,13 @@ only one knows, a decision or its metrics, the others ask of it over sockets tha
 """
 
 from isochrone.gateway.crew.crew import Crew
-from isochrone.gateway.crew.limiter import Grant, Limiter, Shortage
+from isochrone.gateway.crew.limiter import CONCURRENCY, Grant, Limiter, Shortage
 from isochrone.gateway.crew.siblings import Siblings
 from isochrone.gateway.crew.table import WORKERS_MAX, SharedFlag, SharedTable, SharedTally
 from isochrone.gateway.crew.usage import tokens_taken
 
 __all__ = [
+    "CONCURRENCY",
     "WORKERS_MAX",
     "Crew",
     "Grant",

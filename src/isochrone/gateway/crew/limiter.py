@@ -8,6 +8,7 @@ from isochrone.gateway.crew.table import KeyState, SharedTable
 from isochrone.model import Key, KeyLimits
 from isochrone.wire.http_headers import Headers
 
+CONCURRENCY = "concurrency"
 _CONCURRENCY_WAIT_S = 1.0
 """Nobody knows when a request under way will end; so long is a client told to wait."""
 
@@ -17,12 +18,16 @@ class Shortage:
     """A request that a key's limits do not allow now.
 
     Attributes:
-        limit: which of them: `requests`, `tokens` or `concurrency`.
+        key: the key.
+        tokens: what was wanted.
+        limit: which of its limits: `requests`, `tokens` or `CONCURRENCY`.
         message: for the client.
         wait_s: until it would be allowed; infinite when it never is.
         headers: what is left of the key's limits, and when it is worth while to ask again.
     """
 
+    key: Key
+    tokens: int
     limit: str
     message: str
     wait_s: float
@@ -97,29 +102,28 @@ class Limiter:
 def _shortage(key: Key, state: KeyState, tokens: int, now_s: float) -> Shortage | None:
     limits = key.limits
     if (most := limits.concurrency) is not None and state.in_flight >= most:
+        limit, wait_s = CONCURRENCY, _CONCURRENCY_WAIT_S
         why = f"concurrent requests: Limit {most}, Used {state.in_flight}."
-        return _told(key, "concurrency", why, _CONCURRENCY_WAIT_S, _headers(limits, state, now_s))
-    if (rpm := limits.requests_per_min) is not None:
-        wait_s = gcra.wait_s(state.requests_at_s, now_s, 1, rpm)
-        if wait_s > 0:
-            why = f"requests per min (RPM): Limit {rpm}."
-            return _told(key, "requests", why, wait_s, _headers(limits, state, now_s))
-    if (tpm := limits.tokens_per_min) is not None:
-        wait_s = gcra.wait_s(state.tokens_at_s, now_s, tokens, tpm)
-        if wait_s > 0:
-            used = max(0, tpm - _whole(gcra.left(state.tokens_at_s, now_s, tpm)))
-            why = f"tokens per min (TPM): Limit {tpm}, Used {used}, Requested about {tokens}."
-            return _told(key, "tokens", why, wait_s, _headers(limits, state, now_s))
-    return None
-
-
-def _told(key: Key, limit: str, why: str, wait_s: float, headers: Headers) -> Shortage:
-    message = f"Rate limit reached for the key '{key.name}' on {why}"
+    elif (rpm := limits.requests_per_min) is not None and (
+        wait_s := gcra.wait_s(state.requests_at_s, now_s, 1, rpm)
+    ) > 0:
+        limit, why = "requests", f"requests per min (RPM): Limit {rpm}."
+    elif (tpm := limits.tokens_per_min) is not None and (
+        wait_s := gcra.wait_s(state.tokens_at_s, now_s, tokens, tpm)
+    ) > 0:
+        used = max(0, tpm - _whole(gcra.left(state.tokens_at_s, now_s, tpm)))
+        limit = "tokens"
+        why = f"tokens per min (TPM): Limit {tpm}, Used {used}, Requested about {tokens}."
+    else:
+        return None
+    message, headers = f"Rate limit reached for the key '{key.name}' on {why}", _headers(limits, state, now_s)
     if wait_s == inf:
         message += " The request is larger than the limit: make it smaller."
-        return Shortage(limit, message, wait_s, (*headers, (b"x-should-retry", b"false")))
-    retry = (b"retry-after-ms", b"%d" % ceil(wait_s * 1e3))
-    return Shortage(limit, f"{message} Try again in {_duration(wait_s)}.", wait_s, (*headers, retry))
+        headers += ((b"x-should-retry", b"false"),)
+    else:
+        message += f" Try again in {_duration(wait_s)}."
+        headers += ((b"retry-after-ms", b"%d" % ceil(wait_s * 1e3)),)
+    return Shortage(key, tokens, limit, message, wait_s, headers)
 
 
 def _headers(limits: KeyLimits, state: KeyState, now_s: float) -> Headers:
