@@ -12,7 +12,7 @@ import typer
 
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
-from isochrone.cli.limits import check_origins, with_limits
+from isochrone.cli.limits import with_limits
 from isochrone.cli.network_file import default_state_dir
 from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
@@ -70,9 +70,8 @@ def gateway(
         policy_by_header=policy_by_header,
         timeout_s=timeout_s,
         in_flight_max=in_flight_max,
-        cors_origins=check_origins(cors_origin or ()),
     )
-    run(_run_gateway(with_limits(settings, limit or ()), address))
+    run(_run_gateway(with_limits(settings, limit or (), cors_origin or ()), address))
 
 
 def _key_digests(keys: list[str]) -> frozenset[str]:
