@@ -157,7 +157,6 @@ class Live:
                 await asyncio.sleep(0)
         assert gateway.fleet.in_flight == 0
         assert [belief.own_in_flight for belief in gateway.fleet.beliefs() if belief.own_in_flight] == []
-        assert gateway._serve._in_flight == 0
         assert gateway._membership._listeners == {}
 
 

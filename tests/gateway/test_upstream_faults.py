@@ -111,6 +111,15 @@ async def test_at_every_byte(name, kind):
         await run_all(gateway, [(name, kind, at) for at in range(ends)], stream=name != "one object")
 
 
+async def test_every_fault_gives_its_place_back():
+    """With room for one request only, none is told that the gateway is full."""
+    async with live(play, in_flight_max=1) as gateway:
+        for name, kind in itertools.product(REPLIES, KINDS):
+            for at in (0, 20, len(REPLIES[name]) - 8):
+                answer = await gateway.chat("x-isochrone-timeout-ms: 20", user=f"{name}|{kind}|{at}")
+                assert answer.status != 503 or answer.error["code"] != "overloaded"
+
+
 async def test_every_byte_by_itself_is_no_fault():
     async def dribble(talk: Talk, _body: bytes) -> None:
         for byte in REPLIES["events in chunks"]:
