@@ -2,7 +2,7 @@
 
 import msgspec
 
-from isochrone.dashboard import status_fields
+from isochrone.dashboard import status_fields, whole_status
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import BusChanged, CardReceived, Dispatched, Fleet, PulseReceived
 from isochrone.model import Estimate, Load, ModelPulse, ModelState, NodeCard, Pulse, Request
@@ -73,3 +73,30 @@ def test_all_of_it_is_json():
 def test_an_empty_fleet_has_a_status_too():
     told = status_fields(Fleet(), ArrivalRates(), 0.0)
     assert told == {"bus_up": True, "in_flight": 0, "models": [], "nodes": []}
+
+
+def test_a_gateway_of_several_workers_tells_the_traffic_of_all():
+    own, other = (
+        {
+            "gateway": name,
+            "in_flight": in_flight,
+            "models": [{"model": "big", "requests_per_s": 0.1 * in_flight, "growth": 1.0}],
+            "nodes": [{"node": "a", "rtt_ms": rtt_ms, "own_in_flight": in_flight}],
+        }
+        for name, in_flight, rtt_ms in (("g-w1", 2, 5.0), ("g-w0", 3, 6.0))
+    )
+    told = whole_status(own, [other])
+    assert told["gateway"] == "g-w1"
+    assert told["in_flight"] == 5
+    assert told["models"] == [{"model": "big", "requests_per_s": 0.5, "growth": 1.0}]
+    assert told["nodes"] == [{"node": "a", "rtt_ms": 5.0, "own_in_flight": 5}]
+    assert told["workers"] == [
+        {"gateway": "g-w0", "in_flight": 3, "nodes": 1},
+        {"gateway": "g-w1", "in_flight": 2, "nodes": 1},
+    ]
+
+
+def test_a_gateway_alone_is_its_only_worker():
+    own = {"gateway": "g", **status_fields(a_fleet(), ArrivalRates(), 11.0)}
+    told = whole_status(own, [])
+    assert told == {**own, "workers": [{"gateway": "g", "in_flight": 0, "nodes": 2}]}

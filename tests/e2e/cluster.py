@@ -94,7 +94,7 @@ class Cluster:
     """NATS, a gateway and any number of nodes. Close it, and nothing is left."""
 
     def __init__(self, folder: Path, store: Path) -> None:
-        self.folder, self.store = folder, store
+        self.folder, self.store, self.state = folder, store, folder / "state"
         self.nats_port, self.nats_dir = free_port(), folder / "nats"
         self.nats_url = f"nats://127.0.0.1:{self.nats_port}"
         self.nats: subprocess.Popen[bytes] | None = None
@@ -141,6 +141,7 @@ class Cluster:
 
     def start_gateway(self, *options: str, environment: dict[str, str] | None = None) -> None:
         arguments = ("gateway", "--port", "0", "--nats", self.nats_url, "--policy-by-header")
+        arguments += ("--state-dir", str(self.state))
         self.gateway = Process(*arguments, *options, environment=environment)
         self.url = self.gateway.facts()["url"]
 

@@ -9,6 +9,7 @@ from isochrone import __version__
 from isochrone.cli.capacity import capacity
 from isochrone.cli.demo import demo
 from isochrone.cli.gateway import gateway
+from isochrone.cli.keys import keys
 from isochrone.cli.look import explain, status
 from isochrone.cli.models import models
 from isochrone.cli.neighbour import neighbour
@@ -58,6 +59,7 @@ app.command(short_help="Join a network with an inference node.")(node)
 app.command(short_help="Serve the OpenAI API of a network.")(gateway)
 app.command(short_help="List the routing policies.")(policies)
 app.add_typer(models, name="models")
+app.add_typer(keys, name="keys")
 app.command(hidden=True)(wan)
 app.command(hidden=True)(neighbour)
 

@@ -9,7 +9,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url, get_json
+from isochrone.cli.reach import GatewayOption, StateDirOption, reached
 from isochrone.wire.subjects import CAPACITY_PATH
 
 _ROWS_MAX = 12
@@ -28,7 +28,7 @@ def capacity(
     The gateway divides the traffic of all gateways over all nodes so that all requests together take the
     least time, and works out what more room would be worth. It does so when asked, once in some seconds.
     """
-    fields = get_json(gateway_url(gateway, state_dir) + CAPACITY_PATH)
+    fields = reached(gateway, state_dir).get_json(CAPACITY_PATH)
     if as_json:
         typer.echo(json.dumps(fields, indent=2))
     else:

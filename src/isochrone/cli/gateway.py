@@ -1,15 +1,20 @@
 """`isochrone gateway`: the OpenAI endpoint."""
 
+import contextlib
 import hashlib
 import random
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from os import getpid
 from pathlib import Path
 from socket import gethostname
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
 
+from isochrone.adapters.key_file import KeyFile
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
 from isochrone.cli.limits import check_origins, with_limits
@@ -18,11 +23,14 @@ from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
 from isochrone.cli.shell import API_KEYS_VARIABLE, cannot_listen, log, run, secrets, until_signal
 from isochrone.cli.supervise import say_ready
-from isochrone.dashboard import status_fields
+from isochrone.cli.workers import Workers, shared_port
+from isochrone.dashboard import status_fields, whole_status
 from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
+from isochrone.gateway.crew import WORKERS_MAX, Crew, SharedTable
 from isochrone.model import Me
-from isochrone.ports import MonotonicClock
+from isochrone.ports import MonotonicClock, SettingError
+from isochrone.relay import Listening, ServerTls
 from isochrone.wire.subjects import CAPACITY_PATH, STATUS_PATH
 
 
@@ -49,37 +57,140 @@ def gateway(
         list[str] | None,
         typer.Option(help="Web pages of this origin may ask, * for all; without it none of another."),
     ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that serve the port together.")
+    ] = 1,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Speak TLS: PEM file of the certificate, with its chain.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
     nats: Annotated[str, typer.Option(help="The network's bus; default: the network on this machine.")] = "",
-    state_dir: Annotated[Path | None, typer.Option(help="State of the network on this machine.")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="State of the network on this machine, and of the keys.")
+    ] = None,
 ) -> None:
     """Serve plain OpenAI API; each request goes to the node that will answer soonest.
 
-    The token of the network comes in ISOCHRONE_TOKEN. Keys that clients must show, separated by commas, come
-    in ISOCHRONE_API_KEYS; without any, no key is asked for.
+    The token of the network comes in ISOCHRONE_TOKEN. Clients must show a key as soon as one was made with
+    'isochrone keys make', or when some come in ISOCHRONE_API_KEYS, separated by commas: those have no limits.
     """
     check_policy(policy)
-    address = find_bus(nats, state_dir or default_state_dir())
+    state = state_dir or default_state_dir()
     settings = GatewaySettings(
-        name=node_name(name or f"gateway-{gethostname()}-{port or getpid()}"),
+        name=_name(name or f"gateway-{gethostname()}-{port or getpid()}", workers),
         host=host,
         port=port,
         region=check_region(region) if region else "",
         api_key_digests=_key_digests(secrets(API_KEYS_VARIABLE)),
-        node_token=address.token,
         policy=policy,
         policy_by_header=policy_by_header,
         timeout_s=timeout_s,
         in_flight_max=in_flight_max,
         cors_origins=check_origins(cors_origin or ()),
     )
-    run(_run_gateway(with_limits(settings, limit or ()), address))
+    settings = with_limits(settings, limit or ())
+    start = _Start(find_bus(nats, state), _key_folder(state), _tls_files(tls_cert, tls_key))
+    start.check()
+    if workers == 1:
+        run(_run_gateway(replace(settings, node_token=start.bus.token), start))
+    else:
+        _run_workers(replace(settings, node_token=start.bus.token), start, workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """What a worker finds before it begins.
+
+    Attributes:
+        bus: where the bus is.
+        keys: folder of the keys.
+        tls: certificate and key, or None.
+    """
+
+    bus: BusAddress
+    keys: Path
+    tls: tuple[Path, Path] | None
+
+    def check(self) -> None:
+        """Raises SettingError when keys or certificate can't be used."""
+        KeyFile(self.keys).read()
+        if self.tls is not None:
+            ServerTls(*self.tls, log)
+
+    def way(self, crew: Crew) -> Listening:
+        """How to listen."""
+        tls = None if self.tls is None else ServerTls(*self.tls, log).context
+        return Listening(tls, shared=crew.workers > 1)
+
+    def url(self, host: str, port: int) -> str:
+        """Where clients find the gateway."""
+        scheme = "http" if self.tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _name(name: str, workers: int) -> str:
+    """The gateway's name. Raises SettingError when it, or a worker's made of it, is none."""
+    checked = node_name(name)
+    node_name(_worker_name(checked, workers - 1))
+    return checked
+
+
+def _worker_name(name: str, worker: int) -> str:
+    return f"{name}-w{worker}"
+
+
+def _key_folder(state_dir: Path) -> Path:
+    """Made where it is not there, so that keys made later are seen at once."""
+    with contextlib.suppress(OSError):
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return state_dir
+
+
+def _tls_files(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise SettingError("--tls-cert and --tls-key go together: the certificate and its private key")
+    return certificate, key
 
 
 def _key_digests(keys: list[str]) -> frozenset[str]:
     return frozenset(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
 
-async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
+def _run_workers(settings: GatewaySettings, start: _Start, workers: int) -> None:
+    """Serve with several processes until a signal; tell when all of them do."""
+    table = SharedTable(workers=workers)
+    where = (settings.host, settings.port)
+    with tempfile.TemporaryDirectory(prefix="isochrone-") as folder, contextlib.ExitStack() as held:
+        try:
+            port = held.enter_context(shared_port(*where))
+        except OSError as error:
+            raise cannot_listen("the gateway", where, "--port", error) from error
+
+        def work(worker: int, ready: Callable[[], None]) -> None:
+            crew = Crew(worker, workers, table, Path(folder))
+            own = replace(settings, name=_worker_name(settings.name, worker), port=port)
+            run(_run_gateway(own, start, crew, lambda _url: ready()))
+
+        url = start.url(settings.host, port)
+        Workers(workers, work, table, lambda: _ready(f"{settings.name}, {workers} workers,", url)).run()
+
+
+def _ready(who: str, url: str) -> None:
+    log(f"{who} listens on {url}/v1")
+    say_ready(url=url)
+
+
+async def _run_gateway(
+    settings: GatewaySettings,
+    start: _Start,
+    crew: Crew | None = None,
+    ready: Callable[[str], None] | None = None,
+) -> None:
+    """One worker, until a signal; `ready` is told where it listens. Alone it says so itself."""
+    crew = crew or Crew.alone()
+    address = start.bus
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     clock, table = MonotonicClock(), load_regions()
     fleet = Fleet(settings.beliefs, Me.of(settings.name, settings.region), table.rtt_ms)
@@ -93,28 +204,36 @@ async def _run_gateway(settings: GatewaySettings, address: BusAddress) -> None:
             STATUS_PATH: lambda: status_page(gate, clock),
             CAPACITY_PATH: lambda: capacity_page(gate),
         },
+        told={"status": lambda: msgspec.json.encode(_own_status(gate, clock))},
+        keys=KeyFile(start.keys),
+        crew=crew,
         log=lambda line: log(f"{settings.name}: {line}"),
     )
 
-    async def start() -> None:
+    async def begin() -> None:
         try:
-            port = await gate.start()
+            port = await gate.start(start.way(crew))
         except OSError as error:
             raise cannot_listen("the gateway", (settings.host, settings.port), "--port", error) from error
-        log(f"{settings.name} listens on http://{settings.host}:{port}/v1")
-        say_ready(url=f"http://{settings.host}:{port}")
+        url = start.url(settings.host, port)
+        ready(url) if ready is not None else _ready(settings.name, url)
 
     async def stop() -> None:
         await gate.stop()
         await bus.close()
 
-    await until_signal(start, stop)
+    await until_signal(begin, stop)
 
 
-def status_page(gate: Gateway, clock: MonotonicClock) -> bytes:
-    """The gateway's status as JSON."""
+async def status_page(gate: Gateway, clock: MonotonicClock) -> bytes:
+    """The gateway's status as JSON: this worker's beliefs, and what all of its workers do."""
+    others = [msgspec.json.decode(answer) for answer in await gate.lookup.siblings.ask_all("status")]
+    return msgspec.json.encode(whole_status(_own_status(gate, clock), others))
+
+
+def _own_status(gate: Gateway, clock: MonotonicClock) -> dict[str, Any]:
     fields = status_fields(gate.fleet, gate.rates, clock.now_s())
-    return msgspec.json.encode({"gateway": gate.settings.name, "region": gate.settings.region, **fields})
+    return {"gateway": gate.settings.name, "region": gate.settings.region, **fields}
 
 
 async def capacity_page(gate: Gateway) -> bytes:

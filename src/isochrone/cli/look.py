@@ -9,7 +9,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.live import Live
 
-from isochrone.cli.reach import GatewayOption, StateDirOption, gateway_url, get_json
+from isochrone.cli.reach import GatewayOption, StateDirOption, reached
 from isochrone.cli.tables import explain_table, status_table
 from isochrone.ports import IsochroneError
 from isochrone.wire.subjects import DECISIONS_PATH, STATUS_PATH
@@ -28,8 +28,8 @@ def status(
 
     Slots read as running+queued/all. Live on a terminal until Ctrl-C; once when piped.
     """
-    url = gateway_url(gateway, state_dir) + STATUS_PATH
-    fields = get_json(url)
+    gate = reached(gateway, state_dir)
+    fields = gate.get_json(STATUS_PATH)
     if as_json:
         typer.echo(json.dumps(fields, indent=2))
         return
@@ -40,7 +40,7 @@ def status(
         while True:
             time.sleep(_REFRESH_S)
             try:
-                live.update(status_table(get_json(url)), refresh=True)
+                live.update(status_table(gate.get_json(STATUS_PATH)), refresh=True)
             except IsochroneError as error:
                 live.update(f"[red]{error}[/red]", refresh=True)
 
@@ -54,7 +54,7 @@ def explain(
     state_dir: StateDirOption = None,
 ) -> None:
     """Show why a request went where it went: every candidate's estimate, the choice, what was measured."""
-    record = get_json(gateway_url(gateway, state_dir) + DECISIONS_PATH + request_id)
+    record = reached(gateway, state_dir).get_json(DECISIONS_PATH + request_id)
     if as_json:
         typer.echo(json.dumps(record, indent=2))
     else:

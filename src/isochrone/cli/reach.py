@@ -1,5 +1,6 @@
 """How commands reach a running gateway."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,32 +20,65 @@ GatewayOption = Annotated[
 StateDirOption = Annotated[Path | None, typer.Option(help="State of the network on this machine.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A gateway, and what it is shown: a secret.
+
+    Attributes:
+        url: its address, without a slash at the end.
+        key: the client's key, or the network's own token, which opens all that is to be read; or "".
+    """
+
+    url: str
+    key: str = field(default="", repr=False)
+
+    def get_json(self, path: str) -> Any:
+        """What the gateway answers at `path`. Raises IsochroneError with its words when that is an error."""
+        url = self.url + path
+        try:
+            with httpx.Client(
+                headers=_headers(self.key),
+                timeout=_TIMEOUT_S,
+                trust_env=False,
+                verify=httpx.create_ssl_context(),  # heeds SSL_CERT_FILE, for an authority of one's own
+            ) as client:
+                response = client.get(url)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise IsochroneError(
+                f"the gateway at {url} can't be reached ({error}); is the network up?"
+            ) from error
+        if response.status_code == 401:
+            raise IsochroneError(f"the gateway wants a key: put yours in {API_KEY_VARIABLE}")
+        try:
+            fields = response.json()
+        except ValueError as error:
+            raise IsochroneError(f"{url} did not answer with JSON: is that an Isochrone gateway?") from error
+        if response.status_code != 200:
+            raise IsochroneError(str(fields.get("error", {}).get("message", fields)))
+        return fields
+
+
+def reached(gateway: str, state_dir: Path | None) -> Reached:
+    """The one at `gateway`, or that of the network on this machine. Raises SettingError when none runs."""
+    if gateway:
+        return Reached(gateway.rstrip("/"), _client_key())
+    network = read_network(state_dir or default_state_dir())
+    return Reached(network.gateway_url.rstrip("/"), _client_key() or network.token)
+
+
 def gateway_url(gateway: str, state_dir: Path | None) -> str:
     """`gateway`, or that of the network on this machine. Raises SettingError when none runs."""
-    return (gateway or read_network(state_dir or default_state_dir()).gateway_url).rstrip("/")
+    return reached(gateway, state_dir).url
 
 
 def auth_headers() -> dict[str, str]:
     """The client's key, from ISOCHRONE_API_KEY, or else the first of those that gateways here ask for."""
-    key = secret(API_KEY_VARIABLE) or next(iter(secrets(API_KEYS_VARIABLE)), "")
+    return _headers(_client_key())
+
+
+def _client_key() -> str:
+    return secret(API_KEY_VARIABLE) or next(iter(secrets(API_KEYS_VARIABLE)), "")
+
+
+def _headers(key: str) -> dict[str, str]:
     return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def get_json(url: str) -> Any:
-    """What the gateway answers at `url`. Raises IsochroneError with its own words when that is an error."""
-    try:
-        with httpx.Client(headers=auth_headers(), timeout=_TIMEOUT_S, trust_env=False) as client:
-            response = client.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise IsochroneError(
-            f"the gateway at {url} can't be reached ({error}); is the network up?"
-        ) from error
-    if response.status_code == 401:
-        raise IsochroneError(f"the gateway wants a key: put yours in {API_KEY_VARIABLE}")
-    try:
-        fields = response.json()
-    except ValueError as error:
-        raise IsochroneError(f"{url} did not answer with JSON: is that an Isochrone gateway?") from error
-    if response.status_code != 200:
-        raise IsochroneError(str(fields.get("error", {}).get("message", fields)))
-    return fields

@@ -9,6 +9,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,10 +33,10 @@ from isochrone.cli.network_file import (
 )
 from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNode
 from isochrone.cli.policy import check_policy
-from isochrone.cli.reach import auth_headers
 from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, run, until_signal
 from isochrone.cli.supervise import Child, Program
 from isochrone.cli.wan import LinkPlan
+from isochrone.gateway.crew import WORKERS_MAX
 from isochrone.ports import IsochroneError, SettingError
 from isochrone.wire.subjects import STATUS_PATH
 
@@ -52,6 +53,10 @@ def up(
         str,
         typer.Option(help="How the gateway chooses: NAME[:PARAMETER=VALUE,...]; see 'isochrone policies'."),
     ] = "soonest",
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=WORKERS_MAX, help="Processes of the gateway that serve the port together."),
+    ] = 1,
     bare: Annotated[bool, typer.Option(help="Only the bus and the gateway; join nodes of your own.")] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where the network keeps its state.")] = None,
     store_dir: Annotated[Path | None, typer.Option(help="Where weights are kept.")] = None,
@@ -65,7 +70,7 @@ def up(
     state = state_dir or default_state_dir()
     with only_one(state):
         network = Network(state, store_dir or default_store_dir(), () if bare else DEMO_NODES)
-        run(network.run(port, policy))
+        run(network.run(GatewayPlan(port, policy, workers)))
 
 
 def free_ports(count: int) -> list[int]:
@@ -96,6 +101,15 @@ def check_free(port: int) -> None:
             raise cannot_listen("the gateway", ("127.0.0.1", port), "--port", error) from error
 
 
+@dataclass(frozen=True, slots=True)
+class GatewayPlan:
+    """How the gateway is to run; port 0: any free one."""
+
+    port: int
+    policy: str
+    workers: int
+
+
 class Network:
     """The processes of one network, started in order and stopped in the reverse."""
 
@@ -112,9 +126,9 @@ class Network:
         self._watcher: asyncio.Task[None] | None = None
         self._gateway_url = ""
 
-    async def run(self, port: int, policy: str) -> None:
+    async def run(self, gateway: GatewayPlan) -> None:
         """Start, wait for Ctrl-C, stop."""
-        check_free(port)
+        check_free(gateway.port)
 
         async def start() -> None:
             if self._nodes:
@@ -122,7 +136,7 @@ class Network:
                 name, source = parse_model_option(DEMO_MODEL)
                 await pull_with_progress(self._console, store, name, source)
             with self._console.status("starting") as status:
-                await self._start(status.update, port, policy)
+                await self._start(status.update, gateway)
             write_network(self._state_dir, self._file())
             self._greet()
 
@@ -133,7 +147,7 @@ class Network:
 
     # -- starting ------------------------------------------------------------------------------------
 
-    async def _start(self, say: Callable[[str], None], port: int, policy: str) -> None:
+    async def _start(self, say: Callable[[str], None], plan: GatewayPlan) -> None:
         say("starting NATS with JetStream")
         await self._nats.start()
         self._watcher = asyncio.create_task(self._watch_nats())
@@ -141,7 +155,7 @@ class Network:
             say("starting the emulated network between places")
             await self._child(Program("wan", ("wan", str(self._wan_plan()))))
         say("starting the gateway and the nodes")
-        programs = [self._gateway_program(port or self._spare_port, policy)]
+        programs = [self._gateway_program(plan)]
         programs += [self._node_program(node) for node in self._nodes]
         gateway, *_ = await asyncio.gather(*(self._child(program) for program in programs))
         self._gateway_url = str(gateway.facts["url"])
@@ -187,17 +201,18 @@ class Network:
     def _environment(self) -> dict[str, str]:
         return {TOKEN_VARIABLE: self._token}
 
-    def _gateway_program(self, port: int, policy: str) -> Program:
+    def _gateway_program(self, plan: GatewayPlan) -> Program:
         arguments = [
             "gateway",
             "--name",
             "gateway",
             "--port",
-            str(port),
+            str(plan.port or self._spare_port),
             "--policy",
-            policy,
+            plan.policy,
             "--policy-by-header",
         ]
+        arguments += ["--workers", str(plan.workers), "--state-dir", str(self._state_dir)]
         arguments += ["--nats", self._nats.url]
         if self._nodes:
             arguments += ["--region", GATEWAY_REGION]
@@ -235,7 +250,8 @@ class Network:
 
     async def _until(self, condition: Callable[[dict[str, Any]], bool], say: Callable[[str], None]) -> None:
         """Wait until `condition` holds of the gateway's view of the nodes, by name; tell what that is."""
-        async with httpx.AsyncClient(trust_env=False, headers=auth_headers()) as client:
+        headers = {"authorization": f"Bearer {self._token}"}
+        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
             try:
                 async with asyncio.timeout(_READY_S_MAX):
                     while not condition(nodes := await self._look(client)):
@@ -247,14 +263,20 @@ class Network:
                 ) from None
 
     async def _look(self, client: httpx.AsyncClient) -> dict[str, Any]:
-        """The gateway's view of the nodes, by name; empty when it could not be asked just now."""
+        """The gateway's view of the nodes, by name; empty when it could not be asked just now.
+
+        A node that some worker of the gateway has not heard of counts as unknown.
+        """
         try:
             response = await client.get(f"{self._gateway_url}{STATUS_PATH}")
         except httpx.HTTPError:
             return {}
         if response.status_code != 200:
             raise IsochroneError(f"the gateway answers with status {response.status_code} to its own network")
-        return {node["node"]: node for node in response.json()["nodes"]}
+        told = response.json()
+        if any(worker["nodes"] < len(told["nodes"]) for worker in told["workers"]):
+            return {}
+        return {node["node"]: node for node in told["nodes"]}
 
     # -- stopping ------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The fleet at one instant, as plain values: the source of `isochrone status` and of its `--json`."""
 
+from collections import Counter
 from typing import Any
 
 from isochrone.demand import ArrivalRates
@@ -21,6 +22,30 @@ def status_fields(fleet: Fleet, rates: ArrivalRates, now_s: float) -> dict[str, 
             for model in fleet.models()
         ],
         "nodes": [_node_fields(belief, now_s, bus_up=fleet.bus_up) for belief in fleet.beliefs()],
+    }
+
+
+def whole_status(own: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """The status of a gateway with several workers: beliefs of the one that was asked, traffic of all.
+
+    `workers` tells of each: its name, its requests under way, and how many nodes it knows.
+    """
+    everyone = [own, *others]
+    rates, in_flight = Counter[str](), Counter[str]()
+    for worker in everyone:
+        for model in worker["models"]:
+            rates[model["model"]] += model["requests_per_s"]
+        for node in worker["nodes"]:
+            in_flight[node["node"]] += node["own_in_flight"]
+    return {
+        **own,
+        "in_flight": sum(worker["in_flight"] for worker in everyone),
+        "models": [{**model, "requests_per_s": round(rates[model["model"]], 3)} for model in own["models"]],
+        "nodes": [{**node, "own_in_flight": in_flight[node["node"]]} for node in own["nodes"]],
+        "workers": [
+            {"gateway": worker["gateway"], "in_flight": worker["in_flight"], "nodes": len(worker["nodes"])}
+            for worker in sorted(everyone, key=lambda worker: str(worker["gateway"]))
+        ],
     }
 
 

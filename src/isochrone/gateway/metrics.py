@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from isochrone.demand import ArrivalRates
+from isochrone.gateway.key_metrics import KeyMetrics
 from isochrone.model import Decision, Estimate, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ class GatewayMetrics:
             "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
         )
 
+        self.keys = KeyMetrics(registry)
+
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""
         if decision.slo is not None:
@@ -80,8 +83,8 @@ class GatewayMetrics:
             self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
             self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)
 
-    def exposition(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> bytes:
-        """The text that a scraper reads."""
+    def registry_of(self, membership: "Membership", rates: ArrivalRates, now_s: float) -> CollectorRegistry:
+        """All there is to tell, as of now."""
         fleet = membership.fleet
         self._in_flight.set(fleet.in_flight)
         self._bus_up.set(fleet.bus_up)
@@ -99,4 +102,4 @@ class GatewayMetrics:
         self._rate.clear()
         for model in fleet.models():
             self._rate.labels(model).set(rates.rate_per_s(model, now_s))
-        return generate_latest(self.registry)
+        return self.registry

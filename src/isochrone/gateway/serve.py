@@ -8,6 +8,7 @@ from math import ceil
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Blamed, Dispatched, Finished
 from isochrone.gateway.attempt import Attempt, Attempter, Route
+from isochrone.gateway.crew import Crew, Grant, Limiter, Shortage, tokens_taken
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober
@@ -15,10 +16,10 @@ from isochrone.gateway.records import Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.independence import first_independent
-from isochrone.model import Candidate, Decision, NodeCard, Outcome, OutcomeKind, Request
+from isochrone.model import Candidate, Decision, FleetView, Key, NodeCard, Outcome, OutcomeKind, Request
 from isochrone.ports import Clock
 from isochrone.relay import Exchange, Headers
-from isochrone.routing import Router, find_policy, route
+from isochrone.routing import Router, expected_tokens, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
 from isochrone.wire.objectives import read_objective
@@ -50,6 +51,8 @@ class ServeParts:
     luck: random.Random
     node_headers: Headers
     publish: Callable[[Record], None]
+    crew: Crew
+    limiter: Limiter
 
 
 class Serve:
@@ -57,28 +60,28 @@ class Serve:
 
     def __init__(self, parts: ServeParts) -> None:
         self._parts = parts
-        self._in_flight = 0
+        self._in_flight = parts.crew.table.requests
 
-    async def __call__(self, exchange: Exchange) -> None:
-        """Answer one request, with tokens or with an error object, and count what the client was told."""
-        if self._in_flight >= self._parts.settings.in_flight_max:
-            why = f"The gateway has {self._in_flight} requests in flight, its most. Try again soon."
-            self._count(refuse(exchange, Refusal(503, why, "overloaded", retry_after_s=1)))
-            return
-        self._in_flight += 1
+    async def __call__(self, exchange: Exchange, key: Key | None) -> None:
+        """Answer one request of `key`, with tokens or an error object, and count what the client was told."""
+        in_flight = self._in_flight.enter()
         status = CLIENT_LEFT
         try:
-            status = await self._admitted(exchange)
+            if in_flight > self._parts.settings.in_flight_max:
+                why = f"The gateway has {in_flight - 1} requests in flight, its most. Try again soon."
+                status = refuse(exchange, Refusal(503, why, "overloaded", retry_after_s=1))
+            else:
+                status = await self._admitted(exchange, key)
         finally:
-            self._in_flight -= 1
+            self._in_flight.leave()
             self._count(status)
 
     def _count(self, status: int) -> None:
         self._parts.metrics.requests.labels(str(status)).inc()
 
-    async def _admitted(self, exchange: Exchange) -> int:
+    async def _admitted(self, exchange: Exchange, key: Key | None) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
-        request_id = f"req-{parts.luck.getrandbits(64):016x}"
+        request_id = f"{parts.crew.id_prefix}{parts.luck.getrandbits(64):016x}"
         try:
             ask = openai.Ask(
                 request_id,
@@ -100,17 +103,41 @@ class Serve:
             body = openai.error_body(error.status, error.message, param=error.param, code=error.code)
             exchange.reply(error.status, body)
             return error.status
-        parts.rates.arrived(request.model, now_s)
-        parts.retries.earn()
-        decision = route(parts.membership.view(request, router), request, parts.luck, router)
-        parts.metrics.decided(decision)
-        parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
+        view = parts.membership.view(request, router)
+        grant = self._grant(key, view, request)
+        if isinstance(grant, Shortage):
+            refusal = Refusal(429, grant.message, "rate_limit_exceeded", grant.retry_after_s)
+            return refuse(exchange, refusal, grant.headers)
         try:
-            return await _Course(parts, exchange, request, _Plan(decision, router)).run()
+            parts.rates.arrived(request.model, now_s)
+            parts.retries.earn()
+            decision = route(view, request, parts.luck, router)
+            parts.metrics.decided(decision)
+            parts.records.begin(Record(parts.settings.name, parts.clock.unix_ms(), request.stream, decision))
+            headers = () if grant is None else grant.headers
+            return await _Course(parts, exchange, request, _Plan(decision, router, headers)).run()
         finally:
             record = parts.records.end(request.id)
             if record is not None:
                 parts.publish(record)
+            if key is not None:
+                self._settle(key, grant, record)
+
+    def _grant(self, key: Key | None, view: FleetView, request: Request) -> Grant | Shortage | None:
+        """Have the request counted against its key; None where there is nothing to count."""
+        if key is None or key.slot is None:
+            return None
+        grant = self._parts.limiter.admit(key, expected_tokens(view, request), view.now_s)
+        if isinstance(grant, Shortage):
+            self._parts.metrics.keys.refused(key, grant.limit)
+        return grant
+
+    def _settle(self, key: Key, grant: Grant | None, record: Record | None) -> None:
+        """The request has ended: what it took is known now."""
+        tokens = tokens_taken(record)
+        self._parts.metrics.keys.served(key, tokens)
+        if grant is not None:
+            self._parts.limiter.settle(grant, tokens, self._parts.clock.now_s())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +161,11 @@ def refuse(exchange: Exchange, refusal: Refusal, headers: Headers = ()) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What was decided, and by whom."""
+    """What was decided, and by whom; and what the client is told beside the answer."""
 
     decision: Decision
     router: Router
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +187,7 @@ class _Course:
     def __init__(self, parts: ServeParts, exchange: Exchange, request: Request, plan: _Plan) -> None:
         self._parts, self._exchange, self._request, self._plan = parts, exchange, request, plan
         self._begun_s = plan.decision.at_s
-        self._headers: Headers = ((HEADER_DECISION, request.id.encode()),)
+        self._headers: Headers = ((HEADER_DECISION, request.id.encode()), *plan.headers)
         self._failures: list[_Failure] = []
         self._cards: dict[str, NodeCard] = {}
 

@@ -8,6 +8,7 @@ from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion, Origin, SloRoom
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
 from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
+from isochrone.model.key import KEYS_MAX, NO_LIMITS, Key, KeyLimits
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
@@ -18,7 +19,9 @@ from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Request
 
 __all__ = [
+    "KEYS_MAX",
     "NOBODY",
+    "NO_LIMITS",
     "NO_OBJECTIVE",
     "NO_PROBES",
     "UNKNOWN_RTT_MS",
@@ -35,6 +38,8 @@ __all__ = [
     "Hashes",
     "Homes",
     "Indices",
+    "Key",
+    "KeyLimits",
     "ListedColumns",
     "Load",
     "Me",

@@ -15,6 +15,7 @@ from isochrone.ports.errors import (
     StoreError,
     UpstreamError,
 )
+from isochrone.ports.keys import KeySource, NoKeys
 from isochrone.ports.store import Progress, Store, StoredModel
 
 __all__ = [
@@ -27,7 +28,9 @@ __all__ = [
     "EngineMetrics",
     "Handler",
     "IsochroneError",
+    "KeySource",
     "MonotonicClock",
+    "NoKeys",
     "Progress",
     "SettingError",
     "Store",

@@ -8,8 +8,10 @@ a slow reader holds back the writer, and whoever leaves is noticed at once, so t
 - `HttpClient` gives a `Response` for each request, and `UpstreamError` for all that can go wrong.
 - `ServerLimits` and `ClientLimits` name every bound, and what happens there.
 
+- `Listening` and `ServerTls` say how to listen: with TLS, on a port shared with other processes.
+
 Inside: `head` (pure checks and serialisation), `request_reader` and `reply_reader` (bytes in, messages
-out, no I/O), `connection`, `exchange` and `alarm` (the server's), `link`, `pool` and `response` (the
+out, no I/O), `connection`, `exchange`, `tally` and `alarm` (the server's), `link`, `pool` and `response` (the
 client's). What a request or a reply means is not known here: no JSON, no routing, no metrics.
 """
 
@@ -18,7 +20,8 @@ from isochrone.relay.exchange import Exchange, Handler
 from isochrone.relay.head import Headers
 from isochrone.relay.limits import ClientLimits, ServerLimits
 from isochrone.relay.response import Response
-from isochrone.relay.server import HttpServer
+from isochrone.relay.server import HttpServer, Listening
+from isochrone.relay.tls import ServerTls
 
 __all__ = [
     "ClientLimits",
@@ -27,6 +30,8 @@ __all__ = [
     "Headers",
     "HttpClient",
     "HttpServer",
+    "Listening",
     "Response",
     "ServerLimits",
+    "ServerTls",
 ]

@@ -12,6 +12,7 @@ from isochrone.relay.half_close import HalfCloseWatch, reset
 from isochrone.relay.head import CONTINUE, Refusal, reply_head
 from isochrone.relay.limits import ServerLimits
 from isochrone.relay.request_reader import Request, RequestReader, Stage
+from isochrone.relay.tally import OwnTally, Tally
 
 
 @dataclass(slots=True)
@@ -19,6 +20,7 @@ class Service:
     """What all connections of a server share.
 
     Attributes:
+        tally: counts connections against `connections_max`, with those of other servers that share it.
         connections: those alive, and those gone whose handler still runs.
         of_clients: how many of them each address has.
         empty: set while there are none.
@@ -29,6 +31,7 @@ class Service:
     limits: ServerLimits
     error_body: Callable[[int, str], bytes]
     on_crash: Callable[[BaseException], None]
+    tally: Tally = field(default_factory=OwnTally)
     connections: set["Connection"] = field(default_factory=set)
     of_clients: Counter[str] = field(default_factory=Counter)
     empty: asyncio.Event = field(default_factory=asyncio.Event)
@@ -68,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._limits.write_buffer_bytes_max)
         self._alarm = Alarm(asyncio.get_running_loop(), self._on_alarm)
         self._host, self._peer = _address(transport.get_extra_info("peername"))
-        refusal = self._crowded()
+        refusal = self._crowded(self._service.tally.enter())
         self._service.connections.add(self)
         self._service.of_clients[self._host] += 1
         self._service.empty.clear()
@@ -198,10 +201,10 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.nudge()
 
-    def _crowded(self) -> Refusal | None:
-        """Why one more connection can't be taken, or None."""
+    def _crowded(self, connected: int) -> Refusal | None:
+        """Why this connection, one of `connected`, can't be taken, or None."""
         service, limits = self._service, self._limits
-        if service.closing or len(service.connections) >= limits.connections_max:
+        if service.closing or connected > limits.connections_max:
             return Refusal(503, "Too many connections.")
         if self._host and service.of_clients[self._host] >= limits.connections_per_client_max:
             most = limits.connections_per_client_max
@@ -322,9 +325,7 @@ class Connection(asyncio.Protocol):
     def _forget(self) -> None:
         if self._lost and self._task is None:
             self._service.connections.discard(self)
-            self._service.of_clients[self._host] -= 1
-            if not self._service.of_clients[self._host]:
-                del self._service.of_clients[self._host]
+            self._service.tally.leave()
             if not self._service.connections:
                 self._service.empty.set()
 

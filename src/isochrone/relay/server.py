@@ -3,14 +3,31 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from isochrone.relay.connection import Connection, Service
 from isochrone.relay.exchange import Handler
 from isochrone.relay.limits import ServerLimits
+from isochrone.relay.tally import OwnTally, Tally
 
 _CUT_S = 1.0
 _BACKLOG = 1024
+_HANDSHAKE_S_MAX = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """How to listen.
+
+    Attributes:
+        tls: speak TLS with this, or None: plain TCP.
+        shared: other processes of ours listen on the same port, and the system divides the clients.
+    """
+
+    tls: ssl.SSLContext | None = None
+    shared: bool = False
 
 
 def plain_error_body(status: int, message: str) -> bytes:
@@ -34,8 +51,10 @@ class HttpServer:
         *,
         error_body: Callable[[int, str], bytes] = plain_error_body,
         on_crash: Callable[[BaseException], None] | None = None,
+        tally: Tally | None = None,
     ) -> None:
-        self._service = Service(handler, limits, error_body, on_crash or _ignore)
+        """`tally`: counts connections together with other servers; default: this one's alone."""
+        self._service = Service(handler, limits, error_body, on_crash or _ignore, tally or OwnTally())
         self._listener: asyncio.Server | None = None
 
     @property
@@ -43,11 +62,17 @@ class HttpServer:
         """Connections now open, and handlers whose client has gone but which have not ended yet."""
         return len(self._service.connections)
 
-    async def start(self, host: str, port: int) -> int:
+    async def start(self, host: str, port: int, way: Listening = Listening()) -> int:
         """Listen, and return the port (chosen by the system for 0). Raises OSError when it is taken."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(
-            lambda: Connection(self._service), host, port, backlog=_BACKLOG
+            lambda: Connection(self._service),
+            host,
+            port,
+            backlog=_BACKLOG,
+            ssl=way.tls,
+            ssl_handshake_timeout=_HANDSHAKE_S_MAX if way.tls is not None else None,
+            reuse_port=way.shared,
         )
         return int(self._listener.sockets[0].getsockname()[1])
 

@@ -7,7 +7,7 @@ log or a metric, or draw its own luck: the same arguments give the same decision
 
 from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_policy
 from isochrone.routing.choice import RANKED_MAX
-from isochrone.routing.estimate import EstimateWeights, estimate
+from isochrone.routing.estimate import EstimateWeights, estimate, expected_tokens
 from isochrone.routing.luck import Luck
 from isochrone.routing.planning import make_plan
 from isochrone.routing.route import Router, draw_probes, plan_if_due, route, wants_plan
@@ -22,6 +22,7 @@ __all__ = [
     "Router",
     "draw_probes",
     "estimate",
+    "expected_tokens",
     "find_policy",
     "make_plan",
     "plan_if_due",

@@ -204,6 +204,12 @@ def _prefill_speed(model: Numbers) -> tuple[float, float]:
     return PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
 
 
+def expected_tokens(view: FleetView, request: Request) -> int:
+    """Tokens of the prompt and of the answer, as far as is known in advance: what a limit counts then."""
+    prompt_tokens = view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes
+    return max(1, round(prompt_tokens + _output_tokens(view, request)))
+
+
 def _output_tokens(view: FleetView, request: Request) -> float:
     limit = request.output_tokens_max
     if limit is None:
