@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isochrone.cli.app import app
-from isochrone.cli.limits import check_origins, with_limits
+from isochrone.cli.limits import with_limits
 from isochrone.gateway import GatewaySettings
 from isochrone.ports import SettingError
 from isochrone.relay import ServerLimits
@@ -63,4 +63,5 @@ def test_what_can_not_be_is_refused_in_one_line(option, value, words):
 
 
 def test_origins_are_compared_in_lower_case():
-    assert check_origins(("https://Example.org", "*")) == {"https://example.org", "*"}
+    told = with_limits(GatewaySettings(), (), ("https://Example.org", "*"))
+    assert told.cors_origins == {"https://example.org", "*"}

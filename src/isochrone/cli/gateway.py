@@ -17,7 +17,7 @@ import typer
 from isochrone.adapters.key_file import KeyFile
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
-from isochrone.cli.limits import check_origins, with_limits
+from isochrone.cli.limits import with_limits
 from isochrone.cli.network_file import default_state_dir
 from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
@@ -86,9 +86,8 @@ def gateway(
         policy_by_header=policy_by_header,
         timeout_s=timeout_s,
         in_flight_max=in_flight_max,
-        cors_origins=check_origins(cors_origin or ()),
     )
-    settings = with_limits(settings, limit or ())
+    settings = with_limits(settings, limit or (), cors_origin or ())
     start = _Start(find_bus(nats, state), _key_folder(state), _tls_files(tls_cert, tls_key))
     start.check()
     if workers == 1:

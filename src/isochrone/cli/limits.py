@@ -13,8 +13,13 @@ from isochrone.relay import ServerLimits
 _JSON_DEPTH = "json_depth_max"
 
 
-def with_limits(settings: GatewaySettings, given: Iterable[str]) -> GatewaySettings:
-    """`settings` with the bounds told as `NAME=VALUE`. Raises SettingError that names the one at fault."""
+def with_limits(
+    settings: GatewaySettings, given: Iterable[str], origins: Iterable[str] = ()
+) -> GatewaySettings:
+    """`settings` with the bounds told as `NAME=VALUE`, and with the origins of web pages that may ask.
+
+    Raises SettingError that names the one at fault.
+    """
     known = {field.name: field.default for field in fields(ServerLimits)}
     known[_JSON_DEPTH] = GatewaySettings().json_depth_max
     told: dict[str, Any] = {}
@@ -24,11 +29,11 @@ def with_limits(settings: GatewaySettings, given: Iterable[str]) -> GatewaySetti
             raise SettingError(f"--limit {item}: NAME=VALUE is wanted, NAME one of {', '.join(known)}")
         told[name] = _positive(item, value, whole=isinstance(known[name], int))
     depth = told.pop(_JSON_DEPTH, settings.json_depth_max)
-    return replace(settings, http=replace(settings.http, **told), json_depth_max=depth)
+    http = replace(settings.http, **told)
+    return replace(settings, http=http, json_depth_max=depth, cors_origins=_origins(origins))
 
 
-def check_origins(given: Iterable[str]) -> frozenset[str]:
-    """Origins of web pages, in lower case. Raises SettingError that names the one at fault."""
+def _origins(given: Iterable[str]) -> frozenset[str]:
     origins = [origin.lower() for origin in given]
     for origin in origins:
         if not is_origin(origin):

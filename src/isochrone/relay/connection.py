@@ -325,6 +325,9 @@ class Connection(asyncio.Protocol):
     def _forget(self) -> None:
         if self._lost and self._task is None:
             self._service.connections.discard(self)
+            self._service.of_clients[self._host] -= 1
+            if not self._service.of_clients[self._host]:
+                del self._service.of_clients[self._host]
             self._service.tally.leave()
             if not self._service.connections:
                 self._service.empty.set()
