@@ -6,10 +6,10 @@ Source: the Fetch standard's CORS protocol. https://fetch.spec.whatwg.org/#http-
 import re
 
 from isochrone.relay import Exchange, Headers
-from isochrone.wire.subjects import HEADER_DECISION, HEADER_NODE
 
 ANY = "*"
-_READABLE = b", ".join((HEADER_NODE, HEADER_DECISION, b"retry-after"))
+_READABLE = b"*"
+"""All headers of an answer; without cookies, as here, the star means that."""
 _PREFLIGHT_S = b"600"
 _NAMES = re.compile(rb"[\w!#$%&'*+.^`|~-]+(?:[ \t]*,[ \t]*[\w!#$%&'*+.^`|~-]+)*")
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\[\]:_-]+")
