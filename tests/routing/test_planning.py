@@ -308,7 +308,7 @@ def test_the_same_view_gives_the_same_plan():
 def test_the_plan_tells_how_busy_the_fleet_is():
     nodes = [idle("a", 4), idle("b", 4), idle("c", 8, unavailable="is leaving")]
     assert planned(*nodes).busy == 0.0
-    assert planned(*nodes, own=1.0, others=3.0).busy == pytest.approx(0.5)
+    assert planned(*nodes, own=4.0).busy == pytest.approx(0.5)
     assert planned(*nodes, own=50.0).busy == pytest.approx(0.9)
 
 

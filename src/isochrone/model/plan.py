@@ -55,7 +55,8 @@ class Plan:
         front_s: their scores, in seconds, for a typical request; the same shape.
         front_kinds: nodes of the front with the same number are about as fast; the same shape. Empty: of one
             kind all, or speed hardly counts.
-        busy: work that everybody offers over the slots of the usable nodes, 0 to 0.9.
+        busy: work that everybody offers over the slots of the usable nodes, 0 to 0.9; 0 where many gateways
+            share all: what is believed of waits there is too old to pay a slower node for.
     """
 
     made_at_s: float

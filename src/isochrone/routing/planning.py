@@ -113,7 +113,7 @@ def make_plan(
         front=front,
         front_s=service.score_ms[front] / 1e3,
         front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],
-        busy=min(_BUSY_MAX, (own + others) / max(float(columns.slots[usable].sum()), 1.0)),
+        busy=_busy(own + others, columns.slots[usable]) if len(front) else 0.0,
     )
 
 
@@ -139,6 +139,11 @@ def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, alone: bool
 def _kinds(service_s: Floats) -> Indices:
     """A number for each node, the same for those about as fast; shape as `service_s`."""
     return np.asarray(np.rint(_KINDS_PER_OCTAVE * np.log2(service_s)).astype(np.intp))
+
+
+def _busy(work_per_s: float, slots: Floats) -> float:
+    """Work offered over the slots that there are, at most so much that later tokens still count."""
+    return min(_BUSY_MAX, work_per_s / max(float(slots.sum()), 1.0))
 
 
 def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, homes: Homes | None) -> Floats:
