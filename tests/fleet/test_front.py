@@ -109,3 +109,15 @@ def test_the_front_goes_on_without_a_node_that_left():
     view = fleet.view(MODEL, 1.0)
     assert [view.nodes.name(index) for index in view.front] == ["b"]
     fleet.step(a_dispatch(a_request(), "b"), 1.0)
+
+
+def test_the_best_of_each_kind_come_before_the_second_of_any():
+    scores_s, kinds = {3: 0.5, 7: 0.25, 1: 2.0, 9: 1.0, 4: 3.0}, [0, 0, 1, 0, 2]
+    front, front_s = np.array([*scores_s], np.intp), np.array([*scores_s.values()])
+    plan = a_plan(*[0.0] * 10, front=front, front_s=front_s, front_kinds=np.array(kinds, np.intp)).plan
+    told = Front(plan)
+    assert told.first(3) == (7, 1, 4)
+    assert told.first(5) == (7, 1, 4, 3, 9)
+    told.worsen(7, 0.5)
+    assert told.first(4) == (3, 1, 4, 7)
+    assert plan.without(7, 9).front_kinds.tolist() == [0, 1, 0, 2]

@@ -243,3 +243,12 @@ def test_columns_estimate_what_single_nodes_do_when_nothing_is_cached(others, wo
         assert columns.ttft_ms[index] == pytest.approx(one.ttft_ms)
         assert columns.score_ms[index] == pytest.approx(one.score_ms)
         assert columns.service_s[index] == pytest.approx(one.service_s)
+
+
+@pytest.mark.parametrize("busy", [0.0, 0.25, 0.9])
+def test_the_busier_the_fleet_the_less_a_later_token_weighs_for_who_waits_for_the_last(busy):
+    """On a fleet at rest a second is a second; a reader's weight stays as it is; the times never change."""
+    view, reader = a_view(plan=a_plan(busy=busy)), replace(A_REQUEST, stream=True)
+    assert told(view=view).score_ms == pytest.approx(told().ttft_ms + (1.0 - busy) * 500)
+    assert told(view=view).total_ms == told().total_ms
+    assert told(view=view, request=reader).score_ms == told(request=reader).score_ms

@@ -309,3 +309,22 @@ def test_the_same_view_gives_the_same_plan():
     assert list(one.edges) == list(two.edges)
     assert list(one.others_flow) == list(two.others_flow)
     assert (one.draws, one.level_s, one.prefill_price) == (two.draws, two.level_s, two.prefill_price)
+
+
+def test_the_plan_tells_how_busy_the_fleet_is():
+    nodes = [idle("a", 4), idle("b", 4), idle("c", 8, unavailable="is leaving")]
+    assert planned(*nodes).busy == 0.0
+    assert planned(*nodes, own=4.0).busy == pytest.approx(0.5)
+    assert planned(*nodes, own=50.0).busy == pytest.approx(0.9)
+
+
+def test_the_front_is_told_by_kinds_of_speed_where_the_last_token_counts():
+    slow = replace(
+        A_MODEL, tpot_ms=4 * A_MODEL.tpot_ms, prefill_ms_per_token=4 * A_MODEL.prefill_ms_per_token
+    )
+    view = a_view(idle("a"), idle("b", model=slow), idle("c"))
+    whole, reader = (make_plan(view, replace(A_REQUEST, stream=stream), PLAIN) for stream in (False, True))
+    kinds = dict(zip(whole.front.tolist(), whole.front_kinds.tolist(), strict=True))
+    assert kinds[0] == kinds[2] != kinds[1]
+    assert len(reader.front) == 3
+    assert len(reader.front_kinds) == 0

@@ -53,6 +53,10 @@ class Plan:
         front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
             there is no other gateway; empty where many gateways share all.
         front_s: their scores, in seconds, for a typical request; the same shape.
+        front_kinds: nodes of the front with the same number are about as fast; the same shape. Empty: of one
+            kind all, or speed hardly counts.
+        busy: work that everybody offers over the slots of the usable nodes, 0 to 0.9; 0 where many gateways
+            share all: what is believed of waits there is too old to pay a slower node for.
     """
 
     made_at_s: float
@@ -68,6 +72,8 @@ class Plan:
     ready_share: float = 1.0
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
+    front_kinds: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    busy: float = 0.0
 
     def without(self, gone: int, last: int) -> "Plan":
         """The same after node `gone` left and `last`, the last of the view, took its index."""
@@ -82,6 +88,7 @@ class Plan:
             homes=self.homes.without(gone, last) if self.homes is not None else None,
             front=_moved(self.front, gone, last),
             front_s=self.front_s[self.front != gone],
+            front_kinds=self.front_kinds[self.front != gone] if len(self.front_kinds) else self.front_kinds,
         )
 
 

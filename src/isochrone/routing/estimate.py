@@ -29,6 +29,8 @@ class EstimateWeights:
         beta_stream: weight of a later token when the first one counts, as for a client that reads along:
             reading is slower than decoding.
         beta_whole: weight of a later token when the last one counts, as for a client that waits for it all.
+        line: of `beta_whole`, the share that is taken away for each share of the slots that is busy. Where
+            one waits others do: a long answer had better leave the fast nodes, where all go, to short ones.
         congestion: weight of what a request takes from those who come after it.
         kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
         uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
@@ -37,6 +39,7 @@ class EstimateWeights:
 
     beta_stream: float = 0.1
     beta_whole: float = 1.0
+    line: float = 1.0
     congestion: float = 1.0
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
@@ -72,10 +75,14 @@ class Terms:
     def of(cls, view: FleetView, request: Request, weights: EstimateWeights) -> "Terms":
         """The terms of one request."""
         price = view.plan.prefill_price if view.plan is not None else 0.0
+        beta = weights.beta_stream
+        if request.wants_completion:
+            busy = view.plan.busy if view.plan is not None else 0.0
+            beta = weights.beta_whole * (1.0 - weights.line * busy)
         return cls(
             view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
             _output_tokens(view, request) - 1,
-            weights.beta_whole if request.wants_completion else weights.beta_stream,
+            beta,
             weights.congestion * price,
             request.stream,
             request.objective,

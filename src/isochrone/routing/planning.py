@@ -29,6 +29,8 @@ _WORK_MIN_S = 1e-3
 _SERVICE_MIN_S = 1e-6
 _PRICED_RHO_MAX = 0.75
 _FRONT_PER_REQUEST = 4.0
+_KINDS_PER_OCTAVE = 2.0
+_BUSY_MAX = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ def make_plan(
         ready_share=float(np.mean(columns.ready_in_s[usable] <= 0.0)) if usable.any() else 1.0,
         front=front,
         front_s=service.score_ms[front] / 1e3,
+        front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],
+        busy=_busy(own + others, columns.slots[usable]) if len(front) else 0.0,
     )
 
 
@@ -131,6 +135,16 @@ def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, alone: bool
     if len(nodes) <= most:
         return nodes
     return np.asarray(nodes[np.argpartition(scores_ms[nodes], most)[:most]])
+
+
+def _kinds(service_s: Floats) -> Indices:
+    """A number for each node, the same for those about as fast; shape as `service_s`."""
+    return np.asarray(np.rint(_KINDS_PER_OCTAVE * np.log2(service_s)).astype(np.intp))
+
+
+def _busy(work_per_s: float, slots: Floats) -> float:
+    """Work offered over the slots that there are, at most so much that later tokens still count."""
+    return min(_BUSY_MAX, work_per_s / max(float(slots.sum()), 1.0))
 
 
 def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, homes: Homes | None) -> Floats:
