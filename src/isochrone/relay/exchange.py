@@ -23,6 +23,11 @@ class ReplySink(Protocol):
         """Send or buffer `data`; thrown away when the client has gone."""
         ...
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the buffer takes more before it must be drained."""
+        ...
+
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises ConnectionResetError when the client has gone."""
         ...
@@ -129,20 +134,30 @@ class Exchange:
 
         Raises ConnectionResetError when the client has gone (the handler is cancelled then anyway).
         """
+        self.push(data)
+        await self._sink.drain()
+
+    def push(self, data: bytes) -> bool:
+        """Send or buffer one piece of the body; False when `drained` should be waited for before the next."""
         self._expect(started=True)
         if data and not self._bodiless:
             held, self._held = self._held, b""
             self._sink.send(held + (chunk(data) if self._chunked else data))
+        return self._sink.has_room
+
+    async def drained(self) -> None:
+        """Wait until the client has caught up. Raises ConnectionResetError as `write` does."""
         await self._sink.drain()
 
-    def end(self, trailers: Headers = ()) -> None:
-        """End a streamed reply. Trailers go only to a client that wants them."""
+    def end(self, trailers: Headers = (), *, last: bytes = b"") -> None:
+        """End a streamed reply, with its `last` piece. Trailers go only to a client that wants them."""
         self._expect(started=True)
-        last = b""
+        rest, self._held = self._held, b""
         if self._chunked and not self._bodiless:
-            last = last_chunk(trailers if self.wants_trailers else ())
-        held, self._held = self._held, b""
-        self._finish(held + last)
+            rest += (chunk(last) if last else b"") + last_chunk(trailers if self.wants_trailers else ())
+        elif not self._bodiless:
+            rest += last
+        self._finish(rest)
 
     def abort(self) -> None:
         """Cut the connection, so that the client sees a truncated body. What was written still arrives.
