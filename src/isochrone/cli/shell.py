@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "ISOCHRONE_TOKEN"  # noqa: S105 - the name of a variable
 API_KEYS_VARIABLE = "ISOCHRONE_API_KEYS"
 
 _GC_THRESHOLD = (50_000, 20, 20)
-"""Python's own is (700, 10, 10): measured as a tenth to a quarter of a busy gateway's time, for next to no cycles."""
+"""With Python's own (700, 10, 10) a busy gateway spends a fifth of its time looking for cycles: decision 0014."""
 
 _T = TypeVar("_T")
 

@@ -109,7 +109,8 @@ class Attempter:
         response = await self.client.request("POST", url, headers, exchange.body)
         try:
             attempt.status = response.status
-            self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
+            if not response.complete:  # else the trailer's is here, which is newer
+                self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
             if response.status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))

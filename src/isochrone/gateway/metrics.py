@@ -22,6 +22,7 @@ class GatewayMetrics:
         self.requests = Counter(
             "isochrone_requests_total", "Requests by what the client was told", ["status"], registry=registry
         )
+        self._answered: dict[int, Counter] = {}
         self._attempts = Counter(
             "isochrone_attempts_total", "Attempts at nodes by end", ["node", "kind"], registry=registry
         )
@@ -67,6 +68,13 @@ class GatewayMetrics:
         self._rate = Gauge(
             "isochrone_model_requests_per_second", "Arrival rate", ["model"], registry=registry
         )
+
+    def answered(self, status: int) -> None:
+        """Count what a client was told."""
+        counter = self._answered.get(status)  # finding a label's counter takes longer than counting
+        if counter is None:
+            counter = self._answered[status] = self.requests.labels(str(status))
+        counter.inc()
 
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""

@@ -74,7 +74,7 @@ class Serve:
             self._count(status)
 
     def _count(self, status: int) -> None:
-        self._parts.metrics.requests.labels(str(status)).inc()
+        self._parts.metrics.answered(status)
 
     async def _admitted(self, exchange: Exchange) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()

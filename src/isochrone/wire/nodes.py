@@ -175,9 +175,10 @@ def check_load(load: Load, whose: str) -> None:
         and 0 <= load.prefill_s <= SECONDS_MAX
     ):
         return
+    if not 1 <= slots <= COUNT_MAX:
+        raise WireError(f"load of {whose}: slots = {slots}")
     _refuse_bounds(
         f"load of {whose}",
-        ("slots", slots, COUNT_MAX),
         ("running", load.running, COUNT_MAX),
         ("queued", load.queued, COUNT_MAX),
         ("wait_s", load.wait_s, SECONDS_MAX),
@@ -209,4 +210,3 @@ def _refuse_bounds(whose: str, *bounds: tuple[str, float, float]) -> None:
     for name, found, most in bounds:
         if not 0 <= found <= most:  # false for NaN too
             raise WireError(f"{whose}: {name} = {found} is not within 0 and {most}")
-    raise WireError(f"{whose} can't be: a node has at least one slot")
