@@ -18,7 +18,7 @@ TOKEN_VARIABLE = "ISOCHRONE_TOKEN"  # noqa: S105 - the name of a variable
 API_KEYS_VARIABLE = "ISOCHRONE_API_KEYS"
 
 _GC_THRESHOLD = (50_000, 20, 20)
-"""With Python's own (700, 10, 10) a busy gateway spends a fifth of its time looking for cycles: decision 0014."""
+"""With Python's own (700, 10, 10) a fifth of a busy gateway's time went into looking for cycles."""
 
 _T = TypeVar("_T")
 

@@ -11,6 +11,7 @@ import msgspec
 
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
+from isochrone.gateway.announcer import Announcer
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
 from isochrone.gateway.cors import admit, preflight_headers
@@ -74,6 +75,7 @@ class Gateway:
         )
         self._metrics = GatewayMetrics()
         self._records = Records(settings.records_max)
+        self._announcer = Announcer(bus, clock, decision_subject(settings.name))
         self._publishing: set[asyncio.Task[None]] = set()
         self._prober = Prober(
             ProberParts(
@@ -197,10 +199,10 @@ class Gateway:
         return exchange.reply(200, encode_record(record))
 
     def _publish(self, record: Record) -> None:
-        subject = decision_subject(self.settings.name)
-        task = asyncio.create_task(self._bus.publish(subject, encode_record(record)))
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        if (work := self._announcer.announce(record)) is not None:
+            task = asyncio.create_task(work)
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
 
 
 def _error(exchange: Exchange, status: int, message: str, code: str) -> None:
