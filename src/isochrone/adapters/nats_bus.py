@@ -155,7 +155,7 @@ class NatsBus:
             self._warn_once(f"A message on {subject} was not sent: {self._address.describe(error)}.")
 
     async def publish_heard(self, subject: str, payload: bytes) -> bool:
-        """As `publish`, and whether anybody listens. The server says at once that nobody does; nobody answers."""
+        """As `publish`, and whether anybody listens: the server says at once when nobody does."""
         client = self._client
         if client is None or not client.is_connected or client.pending_data_size > PENDING_BYTES_MAX:
             self._dropped += 1

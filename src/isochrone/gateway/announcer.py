@@ -7,7 +7,7 @@ from isochrone.ports import Bus, Clock
 from isochrone.wire.explain import Record, encode_record
 
 ASK_S = 1.0
-"""Between two looks whether anybody listens: so long after it began to, a listener is heard of at the latest."""
+"""Between two looks whether anybody listens: so long a new listener waits at most."""
 
 
 class Announcer:

@@ -28,7 +28,7 @@ class Bus(Protocol):
         ...
 
     async def publish_heard(self, subject: str, payload: bytes) -> bool:
-        """As `publish`, and whether anybody listens: False as soon as that is known, else True in half a second."""
+        """As `publish`, and whether anybody listens: True comes half a second later."""
         ...
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
