@@ -118,7 +118,8 @@ def test_columns_say_what_the_nodes_say(story):
         assert view.nodes.in_use(index) == roll.in_use(index)
         blocks = PromptBlocks((7, 8, 9))
         ours, theirs = view.nodes.numbers(index, blocks), roll.numbers(index, blocks)
-        assert ours.node == theirs.node
+        assert view.nodes.names((index,)) == roll.names((index,)) == [node.node]
+        assert ours.usable == theirs.usable == view.nodes.available(index)
         assert ours[1:] == pytest.approx(theirs[1:], rel=1e-9, abs=1e-9)
         held = blocks.prefix_bytes(dict(node.models[MODEL].cached_prefix))
         assert ours.held_bytes == held

@@ -229,6 +229,38 @@ def test_chance_is_known_with_the_service_that_the_plan_tells():
     assert waits(fleet, 1e4) == pytest.approx([4.0])  # rho / (1 - rho) services of 4 s
 
 
+def typical(fleet: Fleet) -> tuple[float, float]:
+    """(what a request of others is taken to take on the node, the share of its prompt)."""
+    row = fleet.row_of("a")
+    return float(fleet._table.service_s[row]), float(fleet._table.prefill_share[row])
+
+
+def test_a_typical_request_is_that_of_all_models_planned_not_of_the_last():
+    """Four slot-seconds a second of requests of 4 s, one of 0.5 s: one request a second, and two."""
+    fleet, short = joined(models=BOTH), {"service_s": np.array([0.5]), "prefill_share": np.array([1.0])}
+    for now_s in (1.0, 2.0, 3.0):
+        fleet.step(a_plan(4.0, prefill_share=np.array([0.25])), now_s)
+        fleet.step(a_plan(1.0, model="other", **short), now_s)
+        assert typical(fleet) == pytest.approx((5.0 / 3.0, (4.0 * 0.25 + 1.0) / 5.0))
+    fleet.step(a_plan(0.0), 4.0)
+    assert typical(fleet) == pytest.approx((0.5, 1.0))
+
+
+def test_a_model_that_is_listed_no_more_is_part_of_no_typical_request():
+    fleet = joined(models=BOTH)
+    fleet.step(a_plan(4.0), 1.0)
+    fleet.step(a_plan(1.0, model="other", service_s=np.array([0.5])), 1.0)
+    fleet.step(PulseReceived(a_pulse(seq=2, models=(READY,))), 2.0)
+    assert typical(fleet) == pytest.approx((4.0, 0.0))
+
+
+def test_where_others_send_nothing_a_typical_request_is_the_plans():
+    fleet = joined(models=BOTH)
+    fleet.step(a_plan(0.0, model="other", service_s=np.array([0.5])), 1.0)
+    fleet.step(a_plan(0.0, prefill_share=np.array([0.25])), 1.0)
+    assert typical(fleet) == (4.0, 0.25)
+
+
 def test_a_forgotten_nodes_successor_in_the_row_expects_nothing():
     fleet = joined("a", "b", load=BUSY)
     fleet.step(a_plan(0.5, 0.5), 0.0)

@@ -8,9 +8,9 @@ from fleet_nouns import MODEL, READY, a_card, a_pulse, a_request, an_estimate, a
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.fleet import Dispatched, Fleet, FleetSettings, PulseReceived
+from isochrone.fleet import Dispatched, Fleet, PulseReceived
 from isochrone.fleet.kin import Kin, decode_sample, prefill_sample
-from isochrone.model import Load, ModelPulse, ModelState, OutcomeKind, Timings
+from isochrone.model import Load, ModelPulse, ModelState, Timings
 from isochrone.routing import EstimateWeights, estimate
 
 UNCLAIMED = ModelPulse(MODEL, ModelState.READY)
@@ -80,39 +80,6 @@ def test_a_model_of_which_nothing_is_known_is_not_certain_on_a_node_that_just_ca
     assert numbers(fleet, "late")[0].error_ms == pytest.approx(60.0)
 
 
-def on_their_way(fleet: Fleet, node: str, *names: str) -> None:
-    for name in names:
-        fleet.step(Dispatched(a_request(name), node, an_estimate(prefill_ms=500.0)), 0.0)
-
-
-def test_each_request_to_a_node_that_never_answered_makes_it_less_certain_until_it_answers():
-    fleet = a_fleet(a="x", b="x")
-    answers(fleet, "a", 3, off_ms=40.0)  # first tokens of 540 ms
-    settings = FleetSettings()
-    for known, name in enumerate(("one", "two", "three")):
-        row, index, columns = numbers(fleet, "b")
-        assert row.error_ms == pytest.approx(40.0 + known * settings.trial_share * 540.0)
-        assert row.error_ms == columns.error_ms[index] == seen(fleet, 0.0, "b").models[MODEL].error_ms
-        on_their_way(fleet, "b", name)
-    fleet.step(an_outcome(a_request("one"), "b", ttft_ms=520.0), 0.0)
-    assert numbers(fleet, "b")[0].error_ms == pytest.approx(20.0)
-
-
-def test_a_trial_that_brought_no_answer_is_over_too():
-    fleet = a_fleet(a="x", b="x")
-    answers(fleet, "a", 3, off_ms=40.0)
-    on_their_way(fleet, "b", "one", "two")
-    fleet.step(an_outcome(a_request("one"), "b", OutcomeKind.REFUSED), 0.0)
-    fleet.step(an_outcome(a_request("two"), "b", OutcomeKind.FAILED), 0.0)
-    assert numbers(fleet, "b")[0].error_ms == pytest.approx(40.0)
-
-
-def test_in_a_fleet_where_nobody_answered_yet_no_request_is_a_trial():
-    fleet = a_fleet(a="x", b="x")
-    on_their_way(fleet, "b", "one", "two", "three")
-    assert [numbers(fleet, node)[0].error_ms for node in ("a", "b")] == [0.0, 0.0]
-
-
 def test_a_newcomer_of_a_splendid_claim_gets_a_trial_and_no_stampede():
     """It says it takes a hundredth of what the others take; twenty requests come at once."""
     fleet, splendid = a_fleet(a="x", b="x"), replace(READY, prefill_base_ms=1.0, prefill_ms_per_token=0.02)
@@ -140,6 +107,16 @@ def test_a_node_without_a_claim_is_expected_to_be_as_fast_as_its_kind():
     assert row.tpot_ms == pytest.approx(20.0, rel=0.01)
     assert columns.prefill_ms_per_token[index] == row.prefill_ms_per_token
     assert seen(fleet, 0.0, "mute").models[MODEL].prefill_ms_per_token == row.prefill_ms_per_token
+
+
+def test_nodes_of_one_class_of_hardware_are_alike_whatever_their_engine():
+    fleet = a_fleet(a="x", b="y", mute="y")
+    for name, engine, hardware in (("a", "x", "slow"), ("b", "y", "fast"), ("mute", "y", "slow")):
+        fleet.step(a_card(name, engine=engine, slots=2, hardware=hardware), 0.0)
+    answers(fleet, "a", 20, ms_per_token=9.0)
+    answers(fleet, "b", 20, ms_per_token=4.0)
+    again(fleet, "mute", UNCLAIMED)
+    assert numbers(fleet, "mute")[0].prefill_ms_per_token == pytest.approx(9.0, rel=0.1)
 
 
 def test_a_node_without_a_claim_and_without_its_like_is_expected_to_be_as_fast_as_any():
@@ -179,10 +156,10 @@ def test_nobodys_answers_say_nothing():
 def test_kinds_beyond_the_bound_are_expected_to_be_as_any():
     kin, timings = Kin(), Timings(prefill_ms=300.0, prompt_tokens=100, decode_ms=90.0, output_tokens=10)
     for slots in range(200):
-        kin.learn_speeds(("x", slots), timings)
+        kin.learn_speeds(f"x/{slots}", timings)
     assert len(kin._kinds) < 100
-    assert kin.prefill(("x", 199)) == kin.prefill(("never", 1))
-    assert kin.decode(("x", 199))[0] == pytest.approx(10.0)
+    assert kin.prefill("x/199") == kin.prefill("never/1")
+    assert kin.decode("x/199")[0] == pytest.approx(10.0)
 
 
 told = st.integers(0, 1000)

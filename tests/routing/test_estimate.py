@@ -100,6 +100,22 @@ def test_the_answer_is_as_long_as_learned_and_no_longer_than_allowed(limit, toke
     assert got.decode_ms == 10 * (tokens - 1)
 
 
+@pytest.mark.parametrize(
+    ("client", "limit", "tokens"),
+    [("", None, 51), ("b", None, 51), ("a", None, 102), ("a", 100, 90), ("a", 30, 30), ("c", 100, 1)],
+)
+def test_a_clients_share_counts_within_its_limit(client, limit, tokens):
+    """As long as learned of all (51, or 25 and a fifth of the limit), times what is believed of it."""
+    view = a_view(
+        a_node(),
+        output_tokens_base=25.0,
+        output_tokens_per_limit=0.2,
+        output_share={"a": 2.0, "c": 0.001},
+    )
+    request = replace(A_REQUEST, client=client, output_tokens_max=limit)
+    assert told(request=request, view=view).output_tokens == tokens
+
+
 def test_a_node_of_which_nothing_is_known_has_prior_speeds():
     got = told(a_node(model=ModelView(ModelState.READY)))
     assert got.prefill_ms == PRIOR_PREFILL_BASE_MS + PRIOR_PREFILL_MS_PER_TOKEN * 108

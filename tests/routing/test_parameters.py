@@ -74,7 +74,7 @@ def test_the_parameters_of_probing_are_listed_plainly():
 
 
 def test_who_wants_news_of_room_who_probes_and_who_plans():
-    assert [name for name, policy in CATALOGUE.items() if policy.idle_news] == ["soonest", "jiq"]
+    assert [name for name, policy in CATALOGUE.items() if policy.idle_news] == ["jiq"]
     assert [name for name, policy in CATALOGUE.items() if policy.plans] == ["soonest"]
     assert [name for name, policy in CATALOGUE.items() if policy.probing.per_request] == ["prequal"]
 

@@ -150,6 +150,12 @@ def test_prompts_of_lately_usual_length_are_planned_not_this_one():
     assert list(odd.service_s) == list(usual.service_s)
 
 
+def test_a_plan_is_for_all_clients_not_for_this_one():
+    view, wordy = a_view(idle("a"), output_share={"wordy": 8.0}), replace(A_REQUEST, client="wordy")
+    assert make_plan(view, wordy, PLAIN).service_s == make_plan(view, A_REQUEST, PLAIN).service_s
+    assert ServiceColumns(view, wordy, PLAIN).service_s > ServiceColumns(view, A_REQUEST, PLAIN).service_s
+
+
 def test_what_a_typical_request_takes_is_told():
     plan = planned(idle("a"), own=1.0)
     prefill_s, decode_s = (20.0 + 2.0 * 108) / 1e3, 50 * 10.0 / 1e3

@@ -84,13 +84,13 @@ def test_who_was_left_out_is_told_in_order_however_it_is_found(nodes):
 def test_estimates_of_runners_up_are_made_when_looked_at_and_stay_as_believed_then(monkeypatch):
     made, estimate = [], Terms.estimate
     monkeypatch.setattr(
-        Terms, "estimate", lambda terms, node, score: made.append(node.node) or estimate(terms, node, score)
+        Terms, "estimate", lambda terms, node, score: made.append(node.rtt_ms) or estimate(terms, node, score)
     )
-    decision = route(a_view(a_node("a"), a_node("b", rtt_ms=60.0)), A_REQUEST, Random(1))
+    decision = route(a_view(a_node("a", rtt_ms=10.0), a_node("b", rtt_ms=60.0)), A_REQUEST, Random(1))
     assert made == []
     assert decision.chosen.estimate is decision.chosen.estimate
-    assert made == ["a"]
-    assert [candidate.node for candidate in decision.candidates] == made == ["a", "b"]
+    assert made == [10.0]
+    assert [candidate.estimate.rtt_ms for candidate in decision.candidates] == made == [10.0, 60.0]
 
 
 def test_in_a_large_fleet_who_was_left_out_is_told_only_when_nobody_is_left():

@@ -16,6 +16,7 @@ from isochrone.sim.references import (
     Stream,
     Terms,
     contention_free,
+    fluid_bound,
     fluid_goodput_per_s,
     hit_tokens,
     pooled_srpt,
@@ -260,6 +261,21 @@ def test_no_fleet_serves_more_than_its_fluid(drawn, seed):
     window_s = float(np.max(came_s + total_ms / 1e3))
     bound = fluid_goodput_per_s(streams_of(question, window_s, sizes=1), question.nodes, rtt_ms)
     assert len(drawn) / window_s <= bound.goodput_per_s * (1 + 1e-9)
+
+
+@given(jobs_drawn)
+@settings(max_examples=30, deadline=None)
+def test_without_distances_a_fluid_serves_no_less(drawn):
+    question, terms = asked(drawn, hits=True), Terms(slo_ttft_ms=100.0)
+    whole, here = (fluid_bound(question, 1.0, terms, ways_max).goodput_per_s for ways_max in (10_000, 0))
+    assert here >= whole - 1e-9
+
+
+def test_without_distances_what_is_too_far_for_the_slo_is_served():
+    question = asked([(0.1 * n, 10, 5, "n", 0, "e") for n in range(10)])
+    terms = Terms(slo_ttft_ms=50.0)
+    assert fluid_bound(question, 5.0, terms).goodput_per_s == 0.0
+    assert fluid_bound(question, 5.0, terms, ways_max=0).goodput_per_s == pytest.approx(2.0)
 
 
 def test_streams_add_up_to_the_jobs():

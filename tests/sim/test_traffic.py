@@ -192,6 +192,41 @@ def test_clients_set_a_limit_only_if_told_so() -> None:
     assert max(job.output_tokens for job in limited) == 30
 
 
+def test_clients_alike_in_length_are_as_they_always_were() -> None:
+    assert jobs_of(plain(output_client_sigma=0.0)) == jobs_of(plain())
+    assert digest(plain(output_client_sigma=0.0)) == digest(plain())
+    assert digest(plain(output_client_sigma=0.5)) != digest(plain())
+
+
+def test_clients_differ_in_length_and_in_nothing_else() -> None:
+    alike, apart = jobs_of(plain()), jobs_of(plain(output_client_sigma=1.0))
+    assert apart == jobs_of(plain(output_client_sigma=1.0))
+    assert [replace(job, output_tokens=1) for job in apart] == [
+        replace(job, output_tokens=1) for job in alike
+    ]
+    ratios: dict[int, list[float]] = {}
+    for one, other in zip(apart, alike, strict=True):
+        if other.output_tokens >= 50:  # rounding to whole tokens says little then
+            ratios.setdefault(one.client, []).append(one.output_tokens / other.output_tokens)
+    often = [each for each in ratios.values() if len(each) >= 20]
+    assert len(often) >= 20
+    assert all(max(each) - min(each) < 0.05 * max(each) + 0.02 for each in often)
+    logs = np.log([statistics.fmean(each) for each in often])
+    assert logs.std() == pytest.approx(1.0, abs=0.3)
+
+
+@pytest.mark.parametrize("length", [{"median_tokens": 200, "sigma": 0.8, "max_tokens": 2000}, {"sigma": 0.3}])
+@pytest.mark.parametrize("per_region", [3, 100])
+def test_clients_that_differ_leave_the_mean_length_as_it_is(
+    length: dict[str, float], per_region: int
+) -> None:
+    wanted = plain(rate_per_s=400, output=length, clients_per_region=per_region)
+    lengths = [job.output_tokens for job in jobs_of(changed(wanted, {"traffic.output_client_sigma": 1.0}))]
+    assert min(lengths) >= 1
+    assert max(lengths) <= wanted.traffic.output.max_tokens
+    assert statistics.fmean(lengths) == pytest.approx(mean_tokens(wanted.traffic.output), rel=0.03)
+
+
 # -- prefixes ----------------------------------------------------------------------------------------
 
 

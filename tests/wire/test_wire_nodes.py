@@ -63,6 +63,7 @@ cards = st.builds(
     *(words, words, words, st.integers(1, 1000), counts, counts),
     st.lists(st.builds(ModelCard, words, counts, st.none() | words, counts), max_size=4).map(tuple),
     st.lists(words, max_size=3).map(tuple),
+    words,
 )
 
 A_PULSE = Pulse("a", 1, 1, "d", Load(2), (ModelPulse("m", ModelState.READY),))
@@ -282,6 +283,14 @@ def test_a_header_that_is_not_ours_is_a_wire_error(value):
 def test_an_older_or_newer_peer_may_know_fewer_or_more_fields():
     got = wire.decode_pulse(b'{"node":"a","epoch":1,"seq":1,"card_digest":"","load":{"slots":1},"new":[1]}')
     assert got == Pulse("a", 1, 1, "", Load(1))
+    assert wire.decode_card(b'{"node":"a","url":"http://h:1"}').hardware == ""
+
+
+@pytest.mark.parametrize("text", ["x" * 257, "two\nlines"])
+@pytest.mark.parametrize("field", ["operator", "region", "engine", "hardware"])
+def test_no_endless_or_unprintable_text_comes_in(field, text):
+    with pytest.raises(WireError, match="text"):
+        wire.decode_card(wire.encode_card(replace(A_CARD, **{field: text})))
 
 
 def test_a_full_page_of_models_fits():

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isochrone.model import PromptBlocks
 from isochrone.wire import BadRequestError, openai
-from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, parse_request
+from isochrone.wire.openai import CHAT_PATH, COMPLETIONS_PATH, Ask, hidden, parse_request
 
 HELLO = {"role": "user", "content": "hello"}
 MISSING = "missing_required_parameter"
@@ -53,6 +52,53 @@ def test_what_the_receiver_knows_is_in_the_request():
 )
 def test_the_limit_of_the_answer(fields, tokens):
     assert chat(**fields).output_tokens_max == tokens
+
+
+@pytest.mark.parametrize("name", ["m" * 256, "zai/\N{GREEK SMALL LETTER MU} 7b:q4 (漢)"])
+def test_a_model_may_be_called_whatever_a_card_can_say(name):
+    assert chat(model=name).model == name
+
+
+def asker(owner: str = "", salt: bytes = b"salt", path: str = CHAT_PATH, **fields) -> str:
+    """Whom a request of these fields is taken to be from."""
+    wanted = {"messages": [HELLO]} if path == CHAT_PATH else {"prompt": "hello"}
+    body = encoded({"model": "m", **wanted, **fields})
+    return parse_request(Ask("r", path, owner=owner, salt=salt), body).client
+
+
+def test_a_client_is_told_from_others_by_what_names_it():
+    ann, bob = asker(user="ann"), asker(user="bob")
+    assert ann != bob
+    assert asker(user="ann", temperature=1) == asker(path=COMPLETIONS_PATH, user="ann") == ann
+    assert asker(safety_identifier="bob", user="ann") == bob
+    assert asker(safety_identifier="", user="ann") == ann
+
+
+def test_users_of_two_keys_with_one_name_are_two_clients():
+    names = [asker(), asker(user="ann"), asker("one", user="ann"), asker("two", user="ann"), asker("one")]
+    assert len(set(names)) == len(names)
+
+
+def test_what_stands_for_a_client_is_another_after_each_start():
+    assert asker(user="ann", salt=b"monday") != asker(user="ann", salt=b"tuesday")
+    assert hidden("sk-one", b"monday") != hidden("sk-one", b"tuesday")
+
+
+@pytest.mark.parametrize("name", ["ann", "aé漢", "x" * 100_000])
+def test_a_clients_name_is_not_kept_and_what_stands_for_it_is_short(name):
+    client = asker(user=name)
+    assert len(client) == 16
+    assert name not in client
+
+
+@pytest.mark.parametrize("fields", [{}, {"user": None}, {"user": ""}, {"safety_identifier": None}])
+def test_a_client_without_a_name_is_whose_key_it_has(fields):
+    assert asker("", **fields) == ""
+    assert asker("key", **fields) == "key"
+
+
+def test_who_hides_no_names_tells_no_clients_apart():
+    assert asker(salt=b"", user="ann") == ""
 
 
 @pytest.mark.parametrize(("value", "stream"), [(True, True), (False, False), (None, False)])
@@ -111,6 +157,10 @@ BAD_ANYWHERE = [
     ({"model": None}, "model", MISSING),
     ({"model": ""}, "model", None),
     ({"model": 7}, "model", "invalid_type"),
+    ({"model": "m" * 257}, "model", "invalid_value"),
+    ({"model": "m" * 1_000_000}, "model", "invalid_value"),
+    ({"model": "two\nlines"}, "model", "invalid_value"),
+    ({"model": "m\u0000"}, "model", "invalid_value"),
     ({"model": ["m"]}, "model", "invalid_type"),
 ]
 BAD_CHAT = [
@@ -134,6 +184,9 @@ BAD_CHAT = [
     ({"max_tokens": -5}, "max_tokens", "invalid_value"),
     ({"max_tokens": 1.5}, "max_tokens", "invalid_type"),
     ({"max_tokens": True}, "max_tokens", "invalid_type"),
+    ({"user": 5}, "user", "invalid_type"),
+    ({"safety_identifier": ["ann"]}, "safety_identifier", "invalid_type"),
+    ({"safety_identifier": True}, "safety_identifier", "invalid_type"),
     ({"max_completion_tokens": "many"}, "max_completion_tokens", "invalid_type"),
     ({"max_completion_tokens": 5, "max_tokens": "many"}, "max_tokens", "invalid_type"),
     ({"n": 1.5}, "n", "invalid_type"),
@@ -208,13 +261,14 @@ def test_any_body_is_a_request_or_a_refusal(body, path):
 text = st.binary(max_size=600)
 
 
-@given(text, text, text, st.sampled_from(("m", "n")))
-def test_a_common_beginning_is_common_blocks(head, one, other, model):
+@given(text, text, text, st.sampled_from(("m", "n")), st.sampled_from((1, 7, 40)))
+def test_a_common_beginning_is_common_blocks(head, one, other, model, times):
+    head *= times
     first, second = (openai.hash_blocks(head + tail, model) for tail in (one, other))
-    common = len(head) // openai.BLOCK_BYTES
+    common = sum(end <= len(head) for end in openai.BLOCK_ENDS)
     assert first.hashes[:common] == second.hashes[:common]
-    assert len(first.hashes) == len(head + one) // openai.BLOCK_BYTES
-    assert first.block_bytes == openai.BLOCK_BYTES
+    assert len(first.hashes) == sum(end <= len(head + one) for end in openai.BLOCK_ENDS)
+    assert first.prefix_bytes(second.hashes) >= first.bytes_of(common) >= 0.75 * min(len(head), 65_536) - 320
 
 
 @given(st.binary(min_size=64, max_size=600), st.integers(0, 599))
@@ -236,10 +290,12 @@ def test_blocks_differ_by_model_and_from_each_other(text):
 
 
 def test_hashing_is_bounded_and_the_same_in_every_process():
-    assert len(openai.hash_blocks(b"x" * 10**6, "m").hashes) == openai.BLOCKS_MAX
-    assert openai.hash_blocks(b"x" * 63, "m") == PromptBlocks((), 64)
+    longest = openai.hash_blocks(b"x" * 10**6, "m")
+    assert len(longest.hashes) == len(openai.BLOCK_ENDS) == 100
+    assert longest.prefix_bytes(longest.hashes) == 65_536
+    assert openai.hash_blocks(b"x" * 63, "m").hashes == ()
     assert openai.hash_blocks(b"x" * 64, "m").hashes == (openai.hash_blocks(b"x" * 127, "m").hashes[0],)
-    assert openai.hash_blocks(b"x" * 64, "m").hashes == (0x53AA5BBA82F72961,)
+    assert openai.hash_blocks(b"x" * 64, "m").hashes == (0x544887317AB46D2A,)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from isochrone.nodes.inference import Agent, ModelSpec, NodeSettings
 from isochrone.ports import EngineHost, MonotonicClock, SettingError, Store
 from isochrone.relay import Headers
 from isochrone.wire import WireError
-from isochrone.wire.nodes import check_node_name
+from isochrone.wire.nodes import TEXT_MAX, check_node_name
 
 ENGINE_KEY_VARIABLE = "ISOCHRONE_ENGINE_KEY"
 _OPENAI_SLOTS = 16
@@ -78,6 +78,10 @@ def node(
     advertise_url: Annotated[str, typer.Option(help="Where gateways reach it, when not there.")] = "",
     operator: Annotated[str, typer.Option(help="Who runs it.")] = "",
     region: Annotated[str, typer.Option(help="Its place, as in the region table.")] = "",
+    hardware: Annotated[
+        str,
+        typer.Option(help="Its class of hardware, such as rtx4090: what one shows is expected of others."),
+    ] = "",
     failure_domain: Annotated[
         list[str] | None, typer.Option(help="What it may fail together with, such as power:ams-3. Repeat.")
     ] = None,
@@ -101,6 +105,7 @@ def node(
         operator=operator,
         region=check_region(region) if region else "",
         failure_domains=tuple(failure_domain or ()),
+        hardware=_hardware(hardware),
         models=specs,
         preload=tuple(spec.name for spec in specs) if preload else (),
         slots=slots,
@@ -146,6 +151,13 @@ def _specs(options: list[str]) -> tuple[ModelSpec, ...]:
         raise SettingError("name at least one model with --model, such as --model smollm2-135m")
     named = [parse_model_option(option) for option in options]
     return tuple(ModelSpec(name, source) for name, source in named)
+
+
+def _hardware(name: str) -> str:
+    """`name` when a card may say it: gateways drop cards with texts that are too long."""
+    if len(name) > TEXT_MAX or not name.isprintable():
+        raise SettingError(f"--hardware: a name of at most {TEXT_MAX} printable characters")
+    return name
 
 
 def node_name(name: str) -> str:

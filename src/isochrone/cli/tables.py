@@ -35,7 +35,6 @@ _ORIGINS = {
     "own": "among the best of the nodes that are this gateway's own by the plan",
     "prefix": "because it holds the beginning of the prompt",
     "drawn": "by lot, drawn by the plan's weights over all nodes",
-    "idle": "because it announced that it has room",
     "spare": "by lot, among further nodes that a request with an SLO looks at",
     "all": "by comparing all nodes",
 }

@@ -6,14 +6,14 @@ import numpy as np
 
 from isochrone.fleet import effects as eff
 from isochrone.fleet import events as ev
+from isochrone.fleet.beliefs import Beliefs
 from isochrone.fleet.effects import Effect
+from isochrone.fleet.flights import Flights
 from isochrone.fleet.gateways import Gateways
-from isochrone.fleet.ledger import Flight
-from isochrone.fleet.model_lore import plausible
 from isochrone.fleet.models import Models
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.probes import Answer
-from isochrone.fleet.roll import Beliefs, FleetRoll, Idle, usable_probes
+from isochrone.fleet.roll import FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.tables import NodeTable
 from isochrone.model import (
@@ -24,7 +24,6 @@ from isochrone.model import (
     Me,
     ModelFlow,
     NodeCard,
-    OutcomeKind,
     Places,
     Pulse,
 )
@@ -50,9 +49,9 @@ class Fleet:
         self._rows: list[NodeBelief | None] = []
         self._free_rows: list[int] = []
         self._nodes: dict[str, NodeBelief] = {}
-        self._flights: dict[str, Flight] = {}
         self._idle: dict[int, None] = {}
         self._models = Models(settings, self._table)
+        self._flights = Flights(settings, self._models)
         self._gateways = Gateways(settings.gateways_max, settings.silent_s)
         self._bus_up = True
 
@@ -70,7 +69,8 @@ class Fleet:
             row_of=self.row_of,
             owners=lore.owners,
             kin_error_ms=lore.kin.error.value,
-            trial_ms=self._settings.trial_share * lore.kin.response.value,
+            trial_ms=lore.kin.trial_ms(self._settings.trial_share),
+            scarce=lore.kin.scarce,
             model=model,
             listing=lore.table,
             now_s=now_s,
@@ -87,6 +87,7 @@ class Fleet:
             output_tokens_base=output_base,
             output_tokens_per_limit=output_per_limit,
             output_tokens_most=lore.output.most,
+            output_share=lore.clients.believed,
             turn=lore.turn,
             idle=Idle(self._idle, lore.table),
             probes=usable_probes(lore, now_s),
@@ -224,8 +225,7 @@ class Fleet:
         return tuple(effects)
 
     def _loads(self, event: ev.LoadsReceived) -> tuple[Effect, ...]:
-        table = self._table
-        rows = table.take_pulses(event)
+        table, rows = self._table, self._table.take_pulses(event)
         for row in rows[table.own_unseen[rows] > 0]:
             self._node_at(row).count_unseen()
         returned = rows[table.silent[rows]]
@@ -296,67 +296,16 @@ class Fleet:
     # -- our own requests ----------------------------------------------------------------------------
 
     def _dispatch(self, event: ev.Dispatched, now_s: float) -> None:
-        lore = self._models.of(event.request.model)
-        lore.turn += 1
+        self._models.of(event.request.model).turn += 1
         node = self._nodes.get(event.node)
-        if node is None:
-            return
-        speed = node.speeds.get(event.request.model)
-        sent = None if speed is None else speed.sent(event.request)
-        self._flights[event.request.id] = Flight(event.node, event.estimate, sent)
-        node.reserve(event.request.id, event.estimate, now_s)
-        lore.flow.add(event.estimate.service_s, now_s)
-        lore.requests.add(1.0, now_s)
-        self._idle.pop(node.row, None)
-        if lore.probes.answers:
-            lore.probes.used(node.row, lore.table.rows)
-        if lore.front is not None:
-            row = lore.table.row_of(node.row)
-            step_s = max(event.estimate.prefill_ms / 1e3, event.estimate.service_s / node.load.slots)
-            if row is not None:
-                lore.front.worsen(row, step_s)
-        if speed is not None and (speed.expect_load(now_s) or speed.on_trial):
-            speed.write(lore.table)
+        if node is not None:
+            self._idle.pop(node.row, None)
+            self._flights.begin(event, node, now_s)
 
     def _finish(self, event: ev.Finished, now_s: float) -> tuple[Effect, ...]:
-        outcome = event.outcome
-        flight = self._flights.get(outcome.request_id)
-        if flight is None or flight.node != outcome.node:
-            return ()
-        del self._flights[outcome.request_id]
-        node = self._nodes.get(outcome.node)
-        if node is None:
-            return ()
-        node.release(outcome.request_id)
-        speed = node.speeds.get(event.request.model)
-        if speed is not None and speed.ended():
-            speed.write(self._models.of(event.request.model).table)
-        if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
-            speed.failed(event.request)
-        match outcome.kind:
-            case OutcomeKind.ANSWERED if outcome.status == 200:  # an error answered fast is no speed
-                node.recover()
-                self._learn(node, flight, event, now_s)
-            case OutcomeKind.REFUSED:
-                if speed is not None:
-                    speed.refused_until_s = now_s + self._settings.refused_s
-                    speed.write(self._models.of(event.request.model).table)
-            case OutcomeKind.FAILED | OutcomeKind.SILENT if not outcome.status:
-                return self._blame(node, outcome.detail or outcome.kind.value, now_s)
-        return ()
-
-    def _learn(self, node: NodeBelief, flight: Flight, event: ev.Finished, now_s: float) -> None:
-        request, outcome = event.request, event.outcome
-        lore, speed = self._models.of(request.model), node.speeds.get(request.model)
-        if outcome.timings is not None and not plausible(request, outcome.timings):
-            if speed is not None:
-                speed.failed(request)
-            return
-        if speed is not None:
-            speed.learn(request, flight, outcome, now_s)
-            speed.write(lore.table)
-        if outcome.timings is not None:
-            lore.learn(request, outcome.timings)
+        node = self._nodes.get(event.outcome.node)
+        why = self._flights.end(event, node, now_s)
+        return () if node is None or why is None else self._blame(node, why, now_s)
 
     # -- health --------------------------------------------------------------------------------------
 

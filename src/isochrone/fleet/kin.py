@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Average, Line
-from isochrone.model import Timings
+from isochrone.model import NodeCard, Timings
 
-Kind = tuple[str, int]
-"""Engine and slots of a node: those of one kind are expected to be alike in speed."""
+Kind = str
+"""Nodes of one kind are expected to be alike in speed."""
 
 Point = tuple[float, float]
 
@@ -34,18 +34,16 @@ class Kin:
 
     Attributes:
         error: how far first tokens were from their prediction, milliseconds.
-        response: how long they took, milliseconds.
+        service: how long requests that we sent were expected to hold a slot, milliseconds.
+        scarce: most nodes would have to load the model, by the last plan. Then a trial is mild: who shuns
+            the few that have it makes others load it, and evict what is wanted there.
     """
 
     error: Average = field(default_factory=lambda: Average(_MEMORY))
-    response: Average = field(default_factory=lambda: Average(_MEMORY))
+    service: Average = field(default_factory=lambda: Average(_MEMORY))
+    scarce: bool = False
     _any: _Speeds = field(default_factory=_Speeds)
     _kinds: dict[Kind, _Speeds] = field(default_factory=dict)
-
-    def learn_first_token(self, ttft_ms: float, error_ms: float) -> None:
-        """Take in one first token and how far it was from its prediction."""
-        self.response.add(ttft_ms)
-        self.error.add(error_ms)
 
     def learn_speeds(self, kind: Kind, timings: Timings) -> None:
         """Take in what one answer of a node of this kind told."""
@@ -57,9 +55,9 @@ class Kin:
         if speeds is not None:
             speeds.learn(prefill, decode)
 
-    def untested_error_ms(self, untested: float, share: float) -> float:
-        """Error to expect of a node `untested` so much (see `ModelTable`), `share` as `trial_share`."""
-        return self.error.value + (untested - 1.0) * share * self.response.value
+    def trial_ms(self, share: float) -> float:
+        """What a node's `caution` is counted in, `share` as `trial_share`."""
+        return share * self.service.value
 
     def prefill(self, kind: Kind) -> Point:
         """(base, milliseconds a token) to expect of a node of this kind; zeros when nobody answered yet."""
@@ -72,6 +70,11 @@ class Kin:
         speeds = self._kinds.get(kind)
         line = speeds.decode if speeds is not None and speeds.decode.count else self._any.decode
         return line.fit()
+
+
+def kind_of(card: NodeCard) -> Kind:
+    """The node's class of hardware, else its kind of engine and its slots."""
+    return card.hardware or f"{card.engine}/{card.slots}"
 
 
 def prefill_sample(timings: Timings) -> Point | None:

@@ -14,11 +14,20 @@ from isochrone.model import Estimate
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A dispatched request: where it went, what was predicted, and what cache it was to find."""
+    """A dispatched request.
+
+    Attributes:
+        node: where it went.
+        estimate: what was predicted.
+        sent: what cache it was to find.
+        load_ms: how long the node then claimed to need for loading the model; None when nothing was to load,
+            or was loading already.
+    """
 
     node: str
     estimate: Estimate
     sent: Sent | None = None
+    load_ms: float | None = None
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from isochrone.fleet.clients import ClientShares
 from isochrone.fleet.front import Front
 from isochrone.fleet.kin import Kin
 from isochrone.fleet.learn import Flow, Line
@@ -28,6 +29,7 @@ class ModelLore:
     tokens: Line = field(init=False)
     probes: ProbePool = field(init=False)
     output: OutputLength = field(default_factory=OutputLength)
+    clients: ClientShares = field(init=False)
     table: ModelTable = field(default_factory=ModelTable)
     owners: Owners = field(default_factory=Owners)
     kin: Kin = field(default_factory=Kin)
@@ -40,13 +42,16 @@ class ModelLore:
     def __post_init__(self) -> None:
         self.tokens = Line(self.settings.samples_memory)
         self.tokens.expect(_PRIOR_TEMPLATE_TOKENS, 1 / _PRIOR_BYTES_PER_TOKEN, _PRIOR_PROMPT_BYTES, 0.5)
+        self.clients = ClientShares(self.settings.clients_max)
         self.probes = ProbePool(self.settings.probing)
         self.flow, self.requests = Flow(self.settings.flow_memory_s), Flow(self.settings.flow_memory_s)
 
     def learn(self, request: Request, timings: Timings) -> None:
         """Fold in the lengths of one answer."""
         if timings.output_tokens > 0:
-            self.output.learn(request.output_tokens_max, timings.output_tokens)
+            limit, tokens = request.output_tokens_max, timings.output_tokens
+            self.clients.learn(request.client, tokens, self.output.expect(limit))
+            self.output.learn(limit, tokens)
             if timings.prompt_tokens > 0:
                 self.tokens.add(request.prompt_bytes, timings.prompt_tokens)
 

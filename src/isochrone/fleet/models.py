@@ -4,14 +4,17 @@ import numpy as np
 
 from isochrone.fleet.events import Planned
 from isochrone.fleet.front import Front
+from isochrone.fleet.kin import kind_of
 from isochrone.fleet.model_lore import ModelLore
 from isochrone.fleet.node import NodeBelief
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.speed import Speed
-from isochrone.fleet.tables import NodeTable
+from isochrone.fleet.tables import NodeTable, Offer
 from isochrone.model import ModelFlow, ModelPulse, Plan
 
 _FLOW_MIN = 1e-6
+_READY_SHARE_MIN = 0.5
+_NOTHING = Offer(np.zeros(1), np.zeros(1), np.zeros(1))
 
 
 class Models:
@@ -56,7 +59,7 @@ class Models:
     def list_all(self, node: NodeBelief) -> None:
         """The node is known from now on: its models are to be chosen from it."""
         self._table.known[node.row] = True
-        kind = node.card.engine, node.card.slots
+        kind = kind_of(node.card)
         for model, speed in node.speeds.items():
             lore, speed.kind = self.of(model), kind
             if lore.table.row_of(node.row) is None:
@@ -90,8 +93,8 @@ class Models:
         lore = self.of(model)
         row, listing = lore.table.row_of(node.row), lore.table
         if row is not None:
-            here, gone = np.array([node.row]), -listing.others_flow[row : row + 1]
-            self._table.expect(here, gone, float(self._table.others_at_s[node.row]))
+            gone = listing.expect(slice(row, row + 1), _NOTHING)
+            self._table.expect(np.array([node.row]), gone, float(self._table.others_at_s[node.row]))
         if row is not None and lore.plan is not None:
             self._follow(lore, lore.plan.without(row, listing.rows - 1))
         listing.drop_node(node.row)
@@ -106,10 +109,11 @@ class Models:
         listing, table, rows = lore.table, self._table, len(plan.edges)
         if not 0 < rows <= listing.rows or event.roster not in (None, listing.roster):
             return
-        where = listing.where_first(rows)
-        table.expect(where, plan.others_flow - listing.others_flow[:rows], now_s)
+        where, flow = listing.where_first(rows), plan.others_flow
         table.service_s[where], table.prefill_share[where] = plan.service_s, plan.prefill_share
-        listing.others_flow[:rows] = plan.others_flow
+        offer = Offer(flow, flow / plan.service_s, flow * plan.prefill_share)
+        table.expect(where, listing.expect(slice(rows), offer), now_s)
+        lore.kin.scarce = plan.ready_share < _READY_SHARE_MIN
         self._follow(lore, plan)
 
     def _follow(self, lore: ModelLore, plan: Plan) -> None:

@@ -117,9 +117,14 @@ class NodeBelief:
         )
 
     @property
+    def slots(self) -> float:
+        """How many requests it works on at once, as last heard."""
+        return self._table.slots.item(self.row)
+
+    @property
     def load_at_s(self) -> float:
         """When its load was last heard."""
-        return float(self._table.load_at_s[self.row])
+        return self._table.load_at_s.item(self.row)
 
     @property
     def heard_at_s(self) -> float:
@@ -196,16 +201,17 @@ class NodeBelief:
         if self._ledger is None:
             self._ledger = Ledger(Flow(self._settings.flow_memory_s))
         service_s, prefill_s = estimate.service_s, estimate.prefill_ms / 1e3
-        self._ledger.reserve(request_id, Reservation(now_s, service_s, prefill_s))
+        reservation = Reservation(now_s, service_s, prefill_s)
+        self._ledger.reserve(request_id, reservation)
         table, row = self._table, self.row
-        table.own_in_flight[row] += 1
-        self._count((Reservation(now_s, service_s, prefill_s),))
+        table.own_in_flight[row] = len(self._ledger.open)
+        self._count((reservation,))
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
 
     def release(self, request_id: str) -> None:
         """End one dispatch; no error when it was not open."""
         if self._ledger is not None and self._ledger.release(request_id):
-            self._table.own_in_flight[self.row] -= 1
+            self._table.own_in_flight[self.row] = len(self._ledger.open)
             if self._table.own_unseen[self.row]:
                 self.count_unseen()
 

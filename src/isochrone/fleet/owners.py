@@ -49,7 +49,7 @@ class Owners:
             last = held_by
             for node in held_by if isinstance(held_by, dict) else (held_by,):
                 if node not in found:
-                    found[node] = number * blocks.block_bytes
+                    found[node] = blocks.bytes_of(number)
                     if len(found) == OWNERS_MAX:
                         return found
         return found

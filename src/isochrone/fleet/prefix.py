@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from isochrone.fleet.learn import Line
 from isochrone.fleet.owners import Owners
@@ -42,23 +43,30 @@ class PrefixMemory(OrderedDict[int, None]):
 
     def held_bytes(self, blocks: PromptBlocks) -> int:
         """How many leading bytes of the prompt it holds: `blocks.prefix_bytes(self)`, without the walk."""
+        return blocks.bytes_of(self.held(blocks))
+
+    def held(self, blocks: PromptBlocks) -> int:
+        """How many leading blocks of the prompt it holds."""
         hashes = blocks.hashes
         if not hashes or hashes[0] not in self:
             return 0
         if not self._whole:
-            return blocks.prefix_bytes(self)
+            return len(list(takewhile(self.__contains__, hashes)))
         if hashes[-1] in self:
-            return len(hashes) * blocks.block_bytes
-        return bisect_left(hashes, 1, key=lambda block: block not in self) * blocks.block_bytes
+            return len(hashes)
+        return bisect_left(hashes, 1, key=lambda block: block not in self)
 
     def remember(self, blocks: Sequence[int]) -> None:
         """Note that the node has computed this chain of blocks just now; its end is forgotten first."""
         for block in reversed(blocks):
-            if self.owners is not None and block not in self:
-                self.owners.add(block, self.node)
-            self[block] = None
-            self.move_to_end(block)
-        self._trim()
+            if block in self:
+                self.move_to_end(block)
+            else:
+                self[block] = None
+                if self.owners is not None:
+                    self.owners.add(block, self.node)
+        if len(self) > self.capacity:
+            self._trim()
 
     def missed(self) -> None:
         """The node did not hold what we remember."""
@@ -137,14 +145,11 @@ class PrefixCache:
 
     def sent(self, blocks: PromptBlocks) -> Sent:
         """A prompt is on its way: from now on the node is believed to hold it."""
-        held_bytes = self.memory.held_bytes(blocks)
-        proven = not any(
-            block in self._unproven for block in blocks.hashes[: held_bytes // blocks.block_bytes]
-        )
-        self._unproven.update(block for block in blocks.hashes if block not in self.memory)
-        warm = bool(self.memory)
-        self.memory.remember(blocks.hashes or (0,))
-        return Sent(held_bytes, warm=warm, proven=proven, life=self._life)
+        hashes, held, warm = blocks.hashes, self.memory.held(blocks), bool(self.memory)
+        proven = not held or hashes[held - 1] not in self._unproven  # an answer proves all before it too
+        self._unproven.update(block for block in hashes[held:] if block not in self.memory)
+        self.memory.remember(hashes or (0,))
+        return Sent(blocks.bytes_of(held), warm=warm, proven=proven, life=self._life)
 
     def learn(self, blocks: PromptBlocks, cached_tokens: int, sent: Sent | None = None) -> None:
         """Fold in one answer: the prompt, how many of its tokens were found, and what was believed of it."""
@@ -160,7 +165,8 @@ class PrefixCache:
             if held_bytes and not missed:
                 self.memory.hit()
             self.tokens.add(held_bytes, cached_tokens)
-        self.memory.remember(blocks.hashes or (0,))
+        if not blocks.hashes or self.memory.held(blocks) < len(blocks.hashes):
+            self.memory.remember(blocks.hashes or (0,))
 
     def failed(self, blocks: PromptBlocks) -> None:
         """No answer came: what only that prompt would have left there is not believed any more."""

@@ -1,64 +1,25 @@
 """The fleet as routing looks at it: nodes one by one, or all at once as columns."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
-from math import exp
+from math import exp, inf
 from typing import overload
 
-import numpy as np
-
+from isochrone.fleet.beliefs import Beliefs
+from isochrone.fleet.columns import FleetColumns
 from isochrone.fleet.model_lore import ModelLore
-from isochrone.fleet.node import NodeBelief
-from isochrone.fleet.owners import Owners
-from isochrone.fleet.settings import FleetSettings
-from isochrone.fleet.tables import LOAD_AT_S, RTT_MS, ModelTable, NodeTable, wait_of_row_s
-from isochrone.fleet.wait import Waiting, waits_s
-from isochrone.model import (
-    Bools,
-    Columns,
-    Floats,
-    Hashes,
-    Indices,
-    NodeView,
-    Numbers,
-    Probe,
-    PromptBlocks,
-    Roll,
+from isochrone.fleet.owners import OWNERS_MAX
+from isochrone.fleet.tables import (
+    EJECTED_UNTIL_S,
+    HEARD_AT_S,
+    LOAD_AT_S,
+    RTT_MS,
+    ModelTable,
+    wait_of_row_s,
 )
-
-_NO_PREFIX = (0, 0.0, 0.25)
-
-
-@dataclass(slots=True)
-class Beliefs:
-    """All that a look at the fleet needs, at one instant; made for each view, and so not frozen.
-
-    Attributes:
-        settings: bounds and time constants.
-        table: numbers of all nodes.
-        node: the belief at a row of `table`.
-        row_of: the row of a node by its name.
-        owners: who holds which prompt block of this model.
-        kin_error_ms: error to expect of a node that has shown none.
-        trial_ms: more of it for each request under way to a node that never answered.
-        model: the model's name.
-        listing: numbers of the model on each node that lists it.
-        now_s: when.
-        bus_up: whether silence means anything.
-    """
-
-    settings: FleetSettings
-    table: NodeTable
-    node: Callable[[int], NodeBelief]
-    row_of: Callable[[str], int | None]
-    owners: Owners
-    kin_error_ms: float
-    trial_ms: float
-    model: str
-    listing: ModelTable
-    now_s: float
-    bus_up: bool
+from isochrone.fleet.trial import caution
+from isochrone.model import Columns, NodeView, Numbers, Probe, PromptBlocks, Roll
 
 
 class FleetRoll(Roll):
@@ -66,6 +27,7 @@ class FleetRoll(Roll):
 
     def __init__(self, beliefs: Beliefs) -> None:
         self._beliefs = beliefs
+        self._found: tuple[PromptBlocks, Mapping[int, int]] | None = None
 
     def __len__(self) -> int:
         return self._beliefs.listing.rows
@@ -97,44 +59,59 @@ class FleetRoll(Roll):
         return FleetColumns(self._beliefs)
 
     def look(self, indices: Iterable[int], blocks: PromptBlocks) -> list[Numbers]:
-        """What a score of this prompt needs of each of these, straight from the columns.
+        """What a score of this prompt needs of each of these, straight from the rows of the tables.
 
-        Most of the time of a decision goes by here: what can be is looked up before the loop.
+        Most of the time of a decision goes by here: what can be is looked up before the loop, and what lies
+        elsewhere in memory than the rows is not looked at.
         """
-        beliefs, now_s, looked = self._beliefs, self._beliefs.now_s, list[Numbers]()
-        listing, table, node, model = beliefs.listing, beliefs.table, beliefs.node, beliefs.model
-        flow_memory_s, bias_memory_s = beliefs.settings.flow_memory_s, beliefs.settings.bias_memory_s
+        beliefs, now_s, looked, new = self._beliefs, self._beliefs.now_s, list[Numbers](), tuple.__new__
+        listing, table, settings = beliefs.listing, beliefs.table, beliefs.settings
         kin_error_ms, trial_ms = beliefs.kin_error_ms, beliefs.trial_ms
         row_of, of_node, of_model = listing.node.item, table.numbers, listing.numbers
+        leaving, heard_since_s = table.leaving.item, now_s - settings.silent_s if beliefs.bus_up else -inf
+        held, told_all = self._held(blocks), len(self._held(blocks)) < OWNERS_MAX
         for index in indices:
             row = row_of(index)
-            belief, numbers = node(row), of_node(row)
-            (ready_in_s, heard_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             bias_ms, bias_at_s, error_ms, untested) = of_model(index)  # fmt: skip
+            numbers = of_node(row)
+            (ready_in_s, told_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, bias_ms, bias_at_s,
+             error_ms, crowd, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+            usable = (
+                numbers[HEARD_AT_S] >= heard_since_s
+                and now_s >= numbers[EJECTED_UNTIL_S]
+                and now_s >= refused_until_s
+                and not leaving(row)
+            )
             if ready_in_s > 0.0 and listing.loading.item(index):
-                ready_in_s = max(0.0, ready_in_s - (now_s - heard_at_s))
-            if untested:
-                error_ms = kin_error_ms + (untested - 1.0) * trial_ms
+                ready_in_s = max(0.0, ready_in_s - (now_s - told_at_s))
+            if error_ms < 0.0:
+                error_ms = kin_error_ms
+            if crowd:
+                error_ms += caution(crowd, scarce=beliefs.scarce) * trial_ms
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
-            held_bytes, cached_base, cached_per_byte = _NO_PREFIX
-            lore = belief.speeds[model].lore
-            if lore is not None:
-                memory = lore.prefix.memory
-                cached_base, cached_per_byte = lore.prefix.tokens.fit()
-                if memory:
-                    held_bytes = memory.held_bytes(blocks)
-                else:
-                    cached_base = 0.0
-                if bias_ms:
-                    bias_ms *= exp((bias_at_s - now_s) / bias_memory_s)
-            wait_s, age_s = wait_of_row_s(numbers, now_s, flow_memory_s), now_s - numbers[LOAD_AT_S]
+            if bias_ms:
+                bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
+            held_bytes = held.get(row, 0)
+            if not (held_bytes or told_all):
+                held_bytes = self._remembered_bytes(row, blocks)
+            wait_s, age_s = wait_of_row_s(numbers, now_s, settings.flow_memory_s), now_s - numbers[LOAD_AT_S]
             looked.append(
-                Numbers(belief.name, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
-                        tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte)
+                new(Numbers, (usable, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
+                              tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte))
             )  # fmt: skip
         return looked
+
+    def _held(self, blocks: PromptBlocks) -> Mapping[int, int]:
+        """Leading bytes of the prompt by row of the node, for the nodes that hold most of it."""
+        if self._found is None or self._found[0] is not blocks:
+            self._found = blocks, self._beliefs.owners.find(blocks)
+        return self._found[1]
+
+    def _remembered_bytes(self, row: int, blocks: PromptBlocks) -> int:
+        """Leading bytes of the prompt that one node holds."""
+        lore = self._beliefs.node(row).speeds[self._beliefs.model].lore
+        return lore.prefix.memory.held_bytes(blocks) if lore is not None else 0
 
     def in_use(self, index: int) -> float:
         """See `Roll`."""
@@ -144,6 +121,11 @@ class FleetRoll(Roll):
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._beliefs.node(self._beliefs.listing.node.item(index)).name
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """The names of several."""
+        node, row_of = self._beliefs.node, self._beliefs.listing.node.item
+        return [node(row_of(index)).name for index in indices]
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""
@@ -163,200 +145,8 @@ class FleetRoll(Roll):
 
     def owners(self, blocks: PromptBlocks) -> Mapping[int, int]:
         """Leading bytes of the prompt by index, for the nodes that hold most of it."""
-        found, row_of = self._beliefs.owners.find(blocks), self._beliefs.listing.row_of
+        found, row_of = self._held(blocks), self._beliefs.listing.row_of
         return {row: held for node, held in found.items() if (row := row_of(node)) is not None}
-
-
-class FleetColumns:
-    """See `Columns`. Each is copied together when asked for: in the tables the rows lie together."""
-
-    def __init__(self, beliefs: Beliefs) -> None:
-        self._beliefs, listing = beliefs, beliefs.listing
-        self._nodes = listing.where
-        self._now_s = beliefs.now_s
-
-    def _of_node(self, column: Floats) -> Floats:
-        return np.ascontiguousarray(column[self._nodes])
-
-    def _of_model(self, column: Floats) -> Floats:
-        return np.ascontiguousarray(column[: self._beliefs.listing.rows])
-
-    @cached_property
-    def available(self) -> Bools:
-        beliefs, table, now_s, nodes = self._beliefs, self._beliefs.table, self._now_s, self._nodes
-        usable = ~table.leaving[nodes] & (table.ejected_until_s[nodes] <= now_s)
-        usable &= beliefs.listing.refused_until_s[: beliefs.listing.rows] <= now_s
-        if beliefs.bus_up:
-            usable &= now_s - table.heard_at_s[nodes] <= beliefs.settings.silent_s
-        available: Bools = usable
-        return available
-
-    @cached_property
-    def name_hash(self) -> Hashes:
-        return self._beliefs.table.name_hash[self._nodes]
-
-    @cached_property
-    def region(self) -> Indices:
-        return self._beliefs.table.region[self._nodes]
-
-    @cached_property
-    def rtt_ms(self) -> Floats:
-        return self._of_node(self._beliefs.table.rtt_ms)
-
-    @cached_property
-    def age_s(self) -> Floats:
-        return self._now_s - self._of_node(self._beliefs.table.load_at_s)
-
-    @cached_property
-    def slots(self) -> Floats:
-        return self._of_node(self._beliefs.table.slots)
-
-    @cached_property
-    def running(self) -> Floats:
-        return self._of_node(self._beliefs.table.running)
-
-    @cached_property
-    def queued(self) -> Floats:
-        return self._of_node(self._beliefs.table.queued)
-
-    @cached_property
-    def kv_used(self) -> Floats:
-        return self._of_node(self._beliefs.table.kv_used)
-
-    @cached_property
-    def inflow(self) -> Floats:
-        return self._of_node(self._beliefs.table.inflow)
-
-    @cached_property
-    def others_inflow(self) -> Floats:
-        table = self._beliefs.table
-        own_flow_age_s = self._now_s - self._of_node(table.own_flow_at_s)
-        own_flow = self._of_node(table.own_flow) * np.exp(
-            -own_flow_age_s / self._beliefs.settings.flow_memory_s
-        )
-        return np.asarray(np.maximum(0.0, self.inflow - own_flow))
-
-    @cached_property
-    def backlog_s(self) -> Floats:
-        return self._of_node(self._beliefs.table.backlog_s)
-
-    @cached_property
-    def reported_prefill_s(self) -> Floats:
-        return self._of_node(self._beliefs.table.prefill_s)
-
-    @cached_property
-    def reported_wait_s(self) -> Floats:
-        return self._of_node(self._beliefs.table.wait_s)
-
-    @cached_property
-    def wait_s(self) -> Floats:
-        table = self._beliefs.table
-        others_flow, others_s = self._others()
-        return waits_s(
-            Waiting(
-                slots=self.slots,
-                running=self.running,
-                queued=self.queued,
-                told_wait_s=self.reported_wait_s,
-                backlog_s=self.backlog_s,
-                prefill_s=self.reported_prefill_s,
-                age_s=self.age_s,
-                own_unseen=self.own_unseen,
-                own_unseen_s=self.own_unseen_s,
-                own_unseen_prefill_s=self.own_unseen_prefill_s,
-                own_idle_s=self._of_node(table.own_idle_s),
-                own_prompt_idle_s=self._of_node(table.own_prompt_idle_s),
-                others_flow=others_flow,
-                others_s=others_s,
-                service_s=self._of_node(table.service_s),
-                prefill_share=self._of_node(table.prefill_share),
-            )
-        )
-
-    def _others(self) -> tuple[Floats, Floats]:
-        """What everybody else sends now, slot-seconds a second, and has sent since the report."""
-        table, now_s = self._beliefs.table, self._now_s
-        told_s, planned_s = self._of_node(table.load_at_s), self._of_node(table.others_at_s)
-        flow = self._of_node(table.others_flow)
-        since_s = flow * (now_s - np.maximum(told_s, planned_s))
-        since_s = since_s + np.where(planned_s >= told_s, self._of_node(table.others_s), 0.0)
-        unplanned = planned_s < 0.0
-        if unplanned.any():
-            flow = np.where(unplanned, self.others_inflow, flow)
-            since_s = np.where(unplanned, flow * self.age_s, since_s)
-        return flow, since_s
-
-    @cached_property
-    def own_in_flight(self) -> Floats:
-        return self._of_node(self._beliefs.table.own_in_flight)
-
-    @cached_property
-    def own_unseen(self) -> Floats:
-        return self._of_node(self._beliefs.table.own_unseen)
-
-    @cached_property
-    def own_unseen_s(self) -> Floats:
-        return self._of_node(self._beliefs.table.own_unseen_s)
-
-    @cached_property
-    def own_unseen_prefill_s(self) -> Floats:
-        return self._of_node(self._beliefs.table.own_unseen_prefill_s)
-
-    @cached_property
-    def ready_in_s(self) -> Floats:
-        listing = self._beliefs.listing
-        ready_in_s = self._of_model(listing.ready_in_s)
-        loading = listing.loading[: listing.rows]
-        if loading.any():
-            elapsed_s = np.where(loading, self._now_s - self._of_model(listing.heard_at_s), 0.0)
-            return np.asarray(np.maximum(0.0, ready_in_s - elapsed_s))
-        return ready_in_s
-
-    @cached_property
-    def prefill_base_ms(self) -> Floats:
-        return self._of_model(self._beliefs.listing.prefill_base_ms)
-
-    @cached_property
-    def prefill_ms_per_token(self) -> Floats:
-        return self._of_model(self._beliefs.listing.prefill_ms_per_token)
-
-    @cached_property
-    def tpot_ms(self) -> Floats:
-        listing = self._beliefs.listing
-        slope = self._of_model(listing.tpot_ms_slope)
-        if slope.any():
-            return self._of_model(listing.tpot_ms_base) + slope * np.minimum(self.slots, self.running + 1)
-        return self._of_model(listing.tpot_ms_base)
-
-    @cached_property
-    def bias_ms(self) -> Floats:
-        listing, settings = self._beliefs.listing, self._beliefs.settings
-        bias_ms = self._of_model(listing.bias_ms)
-        if not bias_ms.any():
-            return bias_ms
-        age_s = self._now_s - self._of_model(listing.bias_at_s)
-        return np.asarray(bias_ms * np.exp(-age_s / settings.bias_memory_s))
-
-    @cached_property
-    def error_ms(self) -> Floats:
-        beliefs, listing = self._beliefs, self._beliefs.listing
-        untested = self._of_model(listing.untested)
-        expected_ms = beliefs.kin_error_ms + (untested - 1.0) * beliefs.trial_ms
-        return np.asarray(np.where(untested > 0.0, expected_ms, self._of_model(listing.error_ms)))
-
-    @cached_property
-    def ttft_peak_ms(self) -> Floats:
-        listing, settings = self._beliefs.listing, self._beliefs.settings
-        age_s = self._now_s - self._of_model(listing.ttft_peak_at_s)
-        return np.asarray(self._of_model(listing.ttft_peak_ms) * np.exp(-age_s / settings.peak_memory_s))
-
-    @cached_property
-    def response_ms(self) -> Floats:
-        return self._of_model(self._beliefs.listing.response_ms)
-
-    @cached_property
-    def service_ms(self) -> Floats:
-        return self._of_model(self._beliefs.listing.service_ms)
 
 
 class Idle(Sequence[int]):

@@ -6,12 +6,14 @@ from math import exp
 from isochrone.fleet.kin import Kin, Kind, Point, decode_sample, prefill_sample
 from isochrone.fleet.learn import Average, Peak
 from isochrone.fleet.ledger import Flight
+from isochrone.fleet.loading import Loads
 from isochrone.fleet.owners import Owners
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory, Sent
 from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
-from isochrone.model import Estimate, ModelPulse, ModelState, ModelView, Outcome, Request, Timings
+from isochrone.fleet.trial import caution
+from isochrone.model import ModelPulse, ModelState, ModelView, Outcome, Request
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
 _PRIOR_CONCURRENCY = (1.0, 4.0)
@@ -33,6 +35,7 @@ class Lore:
     response: Average = field(init=False)
     service: Average = field(init=False)
     ttft_peak: Peak = field(init=False)
+    loads: Loads = field(default_factory=Loads)
     bias_at_s: float = 0.0
     answers: int = 0
 
@@ -49,6 +52,8 @@ class Lore:
         estimate, sent = flight.estimate, flight.sent
         timings = outcome.timings
         if timings is not None:
+            if flight.load_ms is not None and timings.load_ms > 0:
+                self.loads.learn(flight.load_ms, timings.load_ms)
             if (prompt := prefill_sample(timings)) is not None:
                 self.prefill.add(*prompt)
             if (answer := decode_sample(timings)) is not None:
@@ -63,9 +68,13 @@ class Lore:
         if outcome.ttft_ms is not None and estimate.cold_ms == 0:
             error_ms = abs(outcome.ttft_ms - estimate.ttft_ms)
             self.error.add(error_ms)
-            self.kin.learn_first_token(outcome.ttft_ms, error_ms)
-            if estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
-                self._learn_bias(estimate, outcome.ttft_ms, timings, now_s)
+            self.kin.error.add(error_ms)
+            if timings is not None and timings.prefill_ms > 0:
+                explained_ms = timings.queue_ms + timings.load_ms + timings.prefill_ms
+                self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
+            elif estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
+                explained_ms = estimate.wait_ms + estimate.prefill_ms
+                self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
 
     def begin_from(self, prefill: Point, decode: Point) -> None:
         """Let the (base, slope) that the node claims, or its kin showed, count as a few samples."""
@@ -84,17 +93,14 @@ class Lore:
         """The bias, faded to now."""
         return self.bias.value * self._fade(now_s)
 
-    def _learn_bias(self, estimate: Estimate, ttft_ms: float, timings: Timings | None, now_s: float) -> None:
-        """Learn what no other term explains, with what is known now of the others.
+    def _learn_bias(self, unexplained_ms: float, now_s: float) -> None:
+        """Learn what no term explains: what a first token took beyond its way and the node's own account.
 
-        Measured against the speeds as just learned, not as once predicted: an error that the speeds will not
-        repeat must not be corrected twice. A node that claims to be faster than it is shows here.
+        Not beyond its prediction: a wait that nobody could foresee is no property of the node, and speeds
+        learn from the same answer. A node that accounts for less time than it takes shows here.
         """
-        prefill_ms = estimate.prefill_ms
-        if timings is not None and self.prefill.count:
-            prefill_ms = self.prefill.at(max(0, timings.prompt_tokens - timings.cached_tokens))
         self.bias.weight *= self._fade(now_s)  # an old belief yields sooner to a new sample
-        self.bias.add(ttft_ms - estimate.rtt_ms - estimate.wait_ms - prefill_ms)
+        self.bias.add(unexplained_ms)
         self.bias_at_s = now_s
 
     def _fade(self, now_s: float) -> float:
@@ -116,7 +122,7 @@ class Speed:
     heard_at_s: float
     owners: Owners | None = None
     kin: Kin = field(default_factory=Kin)
-    kind: Kind = ("", 1)
+    kind: Kind = ""
     node: int = 0
     refused_until_s: float = 0.0
     in_flight: int = 0
@@ -126,12 +132,21 @@ class Speed:
         """Fold in what the node says; a model that left memory took its prefix cache along."""
         if pulse.state is not ModelState.READY:
             self.forget_prefix()
+        if pulse.state is ModelState.LOADING and self.pulse.state is not ModelState.LOADING and self.lore:
+            self.lore.loads.begin(pulse.ready_in_s, now_s)
         self.pulse, self.heard_at_s = pulse, now_s
+
+    @property
+    def load_ms(self) -> float | None:
+        """How long the node claims that a load would take, None while none is to begin."""
+        unloaded = self.pulse.state in (ModelState.ON_DISK, ModelState.ABSENT)
+        return self.pulse.ready_in_s * 1e3 if unloaded else None
 
     def expect_load(self, now_s: float) -> bool:
         """We dispatched to it: if it was not ready, it is loading from now on; whether that is news."""
-        if self.pulse.state not in (ModelState.ON_DISK, ModelState.ABSENT):
+        if self.load_ms is None:
             return False
+        self._lore().loads.begin(self.pulse.ready_in_s, now_s)
         self.pulse = replace(self.pulse, state=ModelState.LOADING)
         self.heard_at_s = now_s
         return True
@@ -151,11 +166,11 @@ class Speed:
         """Whether no request of ours was ever answered there."""
         return self.lore is None or not self.lore.answers
 
-    def _untested(self) -> float:
-        """0 once we saw an error of it; until then 1, and 1 more for each request while none is answered."""
-        if self.lore is not None and self.lore.error.weight:
+    def _crowd(self) -> float:
+        """Requests of ours beyond the room of the trial, one more counted; 0 when there is none."""
+        if not self.on_trial:
             return 0.0
-        return 1.0 + self.in_flight if self.on_trial else 1.0
+        return float(max(0, self.in_flight + 1 - self.settings.trial_requests))
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
@@ -185,14 +200,15 @@ class Speed:
     def view(self, concurrency: float, now_s: float) -> ModelView:
         """The belief as routing reads it, for a request that would be the `concurrency`-th in work."""
         waiting = self.pulse.state is ModelState.LOADING
-        ready_in_s = max(0.0, self.pulse.ready_in_s - (now_s - self.heard_at_s if waiting else 0.0))
+        ready_in_s = max(0.0, self._ready_in_s() - (now_s - self.heard_at_s if waiting else 0.0))
         base_ms, ms_per_token = self._prefill()
         tpot_ms, tpot_ms_slope = self._tpot()
         tpot_ms += tpot_ms_slope * concurrency
         lore = self.lore
-        error_ms = lore.error.value if lore is not None else 0.0
-        if untested := self._untested():
-            error_ms = self.kin.untested_error_ms(untested, self.settings.trial_share)
+        error_ms = lore.error.value if lore is not None and lore.error.weight else self.kin.error.value
+        error_ms += caution(self._crowd(), scarce=self.kin.scarce) * self.kin.trial_ms(
+            self.settings.trial_share
+        )
         if lore is None:
             return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
@@ -219,16 +235,24 @@ class Speed:
         if row is None:
             return
         table.loading[row] = self.pulse.state is ModelState.LOADING
-        table.ready_in_s[row], table.heard_at_s[row] = self.pulse.ready_in_s, self.heard_at_s
+        table.ready_in_s[row], table.heard_at_s[row] = self._ready_in_s(), self.heard_at_s
         table.refused_until_s[row] = self.refused_until_s
         table.prefill_base_ms[row], table.prefill_ms_per_token[row] = self._prefill()
         table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
         if (lore := self.lore) is not None:
             table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
-            table.untested[row] = self._untested()
-            table.error_ms[row] = lore.error.value
+            table.error_ms[row] = lore.error.value if lore.error.weight else -1.0
+            table.crowd[row] = self._crowd()
+            cached_base, table.cached_per_byte[row] = lore.prefix.tokens.fit()
+            table.cached_base[row] = cached_base if lore.prefix.memory else 0.0
             table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
             table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
+
+    def _ready_in_s(self) -> float:
+        """Seconds from `heard_at_s` until ready: the node's claim, and how late its loads lately were."""
+        if self.lore is None:
+            return self.pulse.ready_in_s
+        return self.lore.loads.ready_in_s(self.pulse, self.heard_at_s)
 
     def _prefill(self) -> tuple[float, float]:
         """Our own line once it has samples; until then the node's claim, without one what its kin showed."""

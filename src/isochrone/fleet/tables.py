@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import copy
 from math import exp
 from struct import Struct
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -18,10 +18,13 @@ from isochrone.model import Bools, Floats, Hashes, Indices
 
 _ROWS_MIN = 16
 
+_FLOW_MIN = 1e-9
+"""Less than this, of slot-seconds or requests a second, is what rounding leaves of nothing."""
+
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
 
-LOAD_AT_S, RTT_MS = 13, 20
+LOAD_AT_S, RTT_MS, HEARD_AT_S, EJECTED_UNTIL_S = 13, 20, 21, 22
 """Where in the numbers of a node's row these are."""
 
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
@@ -92,6 +95,20 @@ class Table:
             column[target] = column[source]
 
 
+class Offer(NamedTuple):
+    """What everybody else is expected to send to each of some nodes, all of shape (rows,).
+
+    Attributes:
+        flow: slot-seconds a second.
+        requests: a second.
+        prompts: seconds of prompt processing a second.
+    """
+
+    flow: Floats
+    requests: Floats
+    prompts: Floats
+
+
 class NodeTable(Table):
     """What is believed of every node, whatever the model.
 
@@ -100,10 +117,10 @@ class NodeTable(Table):
     idle between the report and these; and the flow of our work in slot-seconds a second, as it was at
     `own_flow_at_s`. `others_*` is what plans expect of everybody else: the flow from `others_at_s` on, and
     the slot-seconds that came between the report and then; -1 while no plan spoke of the node. `service_s`
-    and `prefill_share` tell what a typical request takes there.
+    and `prefill_share` tell what a typical request of theirs takes there, whatever its model.
     """
 
-    told = 21
+    told = 23
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "known": ("?", 0),
         "leaving": ("?", 0),
@@ -137,6 +154,8 @@ class NodeTable(Table):
         "ejected_until_s": ("f8", 0.0),
         "own_in_flight": ("f8", 0.0),
         "kv_used": ("f8", 0.0),
+        "others_requests": ("f8", 0.0),
+        "others_prompts": ("f8", 0.0),
     }
     known: Bools
     leaving: Bools
@@ -168,6 +187,8 @@ class NodeTable(Table):
     others_flow: Floats
     others_s: Floats
     others_at_s: Floats
+    others_requests: Floats
+    others_prompts: Floats
     service_s: Floats
     prefill_share: Floats
 
@@ -187,20 +208,26 @@ class NodeTable(Table):
         self.heard_at_s[rows] = np.maximum(self.heard_at_s[rows], heard_at_s)
         return rows
 
-    def expect(self, rows: Indices | slice, flow: Floats, now_s: float) -> None:
-        """From now on everybody else sends `flow` more to these: slot-seconds a second, shape (rows,)."""
+    def expect(self, rows: Indices | slice, more: Offer, now_s: float) -> None:
+        """From now on everybody else sends so much more to these, of one model."""
         known_s = np.maximum(self.others_at_s[rows], self.load_at_s[rows])
         before_s = np.where(self.load_at_s[rows] > self.others_at_s[rows], 0.0, self.others_s[rows])
         self.others_s[rows] = before_s + self.others_flow[rows] * (now_s - known_s)
-        self.others_flow[rows] = np.maximum(0.0, self.others_flow[rows] + flow)
+        self.others_flow[rows] = flow = np.maximum(0.0, self.others_flow[rows] + more.flow)
         self.others_at_s[rows] = now_s
+        self.others_requests[rows] = requests = np.maximum(0.0, self.others_requests[rows] + more.requests)
+        self.others_prompts[rows] = prompts = np.maximum(0.0, self.others_prompts[rows] + more.prompts)
+        told = np.minimum(flow, requests) > _FLOW_MIN
+        self.service_s[rows] = np.where(told, flow / np.maximum(requests, _FLOW_MIN), self.service_s[rows])
+        share = np.minimum(1.0, prompts / np.maximum(flow, _FLOW_MIN))
+        self.prefill_share[rows] = np.where(told, share, self.prefill_share[rows])
 
 
 def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
     """Seconds until the prompt of a request that arrives now would begin, by the numbers of a node's row."""
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
      idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
-     inflow, own_flow, own_flow_at_s, _) = row  # fmt: skip
+     inflow, own_flow, own_flow_at_s, *_) = row  # fmt: skip
     age_s = now_s - load_at_s
     if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
         others_flow = max(0.0, inflow - own_flow * exp((own_flow_at_s - now_s) / flow_memory_s))
@@ -222,13 +249,17 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
-        untested: 0 once we saw how far first tokens are from their prediction; until then `error_ms` is its
-            kin's. 1, and 1 more for each request of ours on its way while none was ever answered.
-        others_flow: what the last plan expects everybody else to send for this model.
+        error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
+        crowd: requests of ours beyond the room of the node's trial, one more counted; 0 once it answered.
+        cached_base: prompt tokens found in the node's prefix cache, at no byte of the prompt held there; 0
+            while the cache is empty.
+        cached_per_byte: more of them for each byte held.
+        others_flow, others_requests, others_prompts: what the last plan expects everybody else to send for
+            this model, as in `Offer`.
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
-    told = 10
+    told = 13
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -240,20 +271,26 @@ class ModelTable(Table):
         "tpot_ms_slope": ("f8", 0.0),
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
-        "error_ms": ("f8", 0.0),
-        "untested": ("f8", 1.0),
+        "error_ms": ("f8", -1.0),
+        "crowd": ("f8", 0.0),
         "refused_until_s": ("f8", 0.0),
+        "cached_base": ("f8", 0.0),
+        "cached_per_byte": ("f8", 0.25),
         "ttft_peak_ms": ("f8", 0.0),
         "ttft_peak_at_s": ("f8", 0.0),
         "response_ms": ("f8", 0.0),
         "service_ms": ("f8", 0.0),
         "others_flow": ("f8", 0.0),
+        "others_requests": ("f8", 0.0),
+        "others_prompts": ("f8", 0.0),
     }
     node: Indices
     loading: Bools
     ready_in_s: Floats
     heard_at_s: Floats
     refused_until_s: Floats
+    cached_base: Floats
+    cached_per_byte: Floats
     prefill_base_ms: Floats
     prefill_ms_per_token: Floats
     tpot_ms_base: Floats
@@ -261,12 +298,14 @@ class ModelTable(Table):
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats
-    untested: Floats
+    crowd: Floats
     ttft_peak_ms: Floats
     ttft_peak_at_s: Floats
     response_ms: Floats
     service_ms: Floats
     others_flow: Floats
+    others_requests: Floats
+    others_prompts: Floats
 
     def __init__(self) -> None:
         super().__init__()
@@ -291,6 +330,16 @@ class ModelTable(Table):
     def where_first(self, rows: int) -> Indices | slice:
         """Where the first so many are."""
         return slice(rows) if self._in_step else self.node[:rows]
+
+    def expect(self, rows: slice, offer: Offer) -> Offer:
+        """Everybody else is expected to send `offer` to these from now on; returns how much more that is."""
+        more = Offer(
+            offer.flow - self.others_flow[rows],
+            offer.requests - self.others_requests[rows],
+            offer.prompts - self.others_prompts[rows],
+        )
+        self.others_flow[rows], self.others_requests[rows], self.others_prompts[rows] = offer
+        return more
 
     def drop_node(self, node: int) -> None:
         """The node lists the model no more: the last row takes its place."""

@@ -18,7 +18,7 @@ from isochrone.gateway.cors import admit, preflight_headers
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.metrics import GatewayMetrics
 from isochrone.gateway.prober import Prober, ProberParts
-from isochrone.gateway.records import Records
+from isochrone.gateway.records import LAST, Records
 from isochrone.gateway.retries import RetryBudget
 from isochrone.gateway.serve import Serve, ServeParts
 from isochrone.gateway.settings import GatewaySettings
@@ -195,6 +195,8 @@ class Gateway:
         record = self._records.find(request_id)
         if record is None:
             why = f"No decision {request_id[:64]!r} is kept; the last {self.settings.records_max} are."
+            if request_id == LAST:
+                why = "No request has ended yet: there is no last decision."
             return _error(exchange, 404, why, "decision_not_found")
         return exchange.reply(200, encode_record(record))
 

@@ -1,6 +1,7 @@
 """The life of one request for tokens: admit, decide, try, recover, report."""
 
 import random
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import ceil
@@ -21,6 +22,7 @@ from isochrone.relay import Exchange, Headers
 from isochrone.routing import Router, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
+from isochrone.wire.http_headers import bearer_token
 from isochrone.wire.objectives import read_objective
 from isochrone.wire.subjects import HEADER_DECISION, HEADER_POLICY, HEADER_TIMEOUT_MS
 
@@ -58,6 +60,7 @@ class Serve:
     def __init__(self, parts: ServeParts) -> None:
         self._parts = parts
         self._in_flight = 0
+        self._salt = secrets.token_bytes(16)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request, with tokens or with an error object, and count what the client was told."""
@@ -76,6 +79,12 @@ class Serve:
     def _count(self, status: int) -> None:
         self._parts.metrics.answered(status)
 
+    def _key_owner(self, exchange: Exchange) -> str:
+        """A keyed digest of the API key, where keys are asked for: it tells clients apart, and no key."""
+        if not self._parts.settings.api_key_digests:
+            return ""
+        return openai.hidden(bearer_token(exchange.header(b"authorization")), self._salt)
+
     async def _admitted(self, exchange: Exchange) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
         request_id = f"req-{parts.luck.getrandbits(64):016x}"
@@ -85,7 +94,9 @@ class Serve:
                 exchange.path,
                 now_s + _timeout_s(exchange, parts.settings),
                 read_objective(exchange.header),
-                parts.settings.json_depth_max,
+                self._key_owner(exchange),
+                self._salt,
+                json_depth_max=parts.settings.json_depth_max,
             )
             router = _router(exchange, parts)
             request = openai.parse_request(ask, exchange.body)

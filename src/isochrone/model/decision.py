@@ -122,8 +122,6 @@ class Origin(StrEnum):
     """It holds the beginning of the prompt."""
     DRAWN = "drawn"
     """By lot, by the plan's weights over all nodes."""
-    IDLE = "idle"
-    """It announced that it has room."""
     SPARE = "spare"
     """By lot, for a request that has time to spare."""
     ALL = "all"

@@ -115,11 +115,13 @@ class NodeView:
 class Numbers(NamedTuple):
     """What a score needs of one node and its model: the fields of the same names of their views, by value.
 
+    `usable` says that nothing makes the node unavailable.
+
     `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
     `cached_tokens_base` is 0.
     """
 
-    node: str
+    usable: bool
     rtt_ms: float
     wait_s: float
     age_s: float
@@ -178,7 +180,7 @@ class Roll:
     def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
         return Numbers(
-            node.node,
+            node.unavailable is None,
             node.rtt_ms,
             node.wait_s,
             node.age_s,
@@ -201,6 +203,10 @@ class Roll:
     def name(self, index: int) -> str:
         """The name of the node at `index`."""
         return self._nodes[index].node
+
+    def names(self, indices: Iterable[int]) -> list[str]:
+        """The names of several."""
+        return [self._nodes[index].node for index in indices]
 
     def index_of(self, name: str) -> int | None:
         """Where the node of that name is, None when it does not list the model."""
@@ -237,6 +243,7 @@ class FleetView:
         output_tokens_base: how long answers under a limit of 0 would be, by the line learned.
         output_tokens_per_limit: more of them for each token of the client's limit.
         output_tokens_most: the longest answer that is expected, whatever the limit.
+        output_share: by client, how long answers to it are over what is expected of all; others have 1.
         turn: dispatches of this model so far, retries included (round-robin counts on it).
         idle: nodes that announced to this gateway that they became idle, first come first, without those
             that it sent a request since; indices into `nodes`.
@@ -263,6 +270,7 @@ class FleetView:
     output_tokens_base: float = 0.0
     output_tokens_per_limit: float = 0.5
     output_tokens_most: float = float("inf")
+    output_share: Mapping[str, float] = field(default_factory=dict)
     turn: int = 0
     idle: Sequence[int] = ()
     probes: Sequence[Probe] = ()
@@ -283,7 +291,8 @@ class FleetView:
 
     def snapshot(self) -> "FleetView":
         """What a plan is made from, by value: to be read in another thread while events are folded in."""
-        return replace(self, nodes=self.nodes.snapshot(), places=self.places.snapshot(), idle=())
+        nodes, places = self.nodes.snapshot(), self.places.snapshot()
+        return replace(self, nodes=nodes, places=places, idle=(), output_share={})
 
     def without(self, names: frozenset[str]) -> "FleetView":
         """The same view with these nodes left out of the choice."""

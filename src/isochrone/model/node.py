@@ -45,6 +45,8 @@ class NodeCard:
         memory_bytes: memory budget for models; 0 when the engine keeps its own.
         models: what it can serve.
         failure_domains: what it shares with others and may fail with, such as `power:ams-3`.
+        hardware: its class of hardware, such as `h100-80gb-x4`, or "" when not told. Nodes of one class are
+            expected to be alike until they have shown otherwise.
     """
 
     node: str
@@ -57,3 +59,4 @@ class NodeCard:
     memory_bytes: int = 0
     models: tuple[ModelCard, ...] = ()
     failure_domains: tuple[str, ...] = ()
+    hardware: str = ""

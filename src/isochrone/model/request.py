@@ -1,7 +1,7 @@
 """What a client asks for, as far as routing needs to know."""
 
 from collections.abc import Container
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 
@@ -11,15 +11,21 @@ class PromptBlocks:
 
     Attributes:
         hashes: one 64-bit number for each whole block; each depends on all blocks before it.
-        block_bytes: bytes of prompt text in a block.
+        block_bytes: bytes of prompt text in a block, or in the first where they differ.
+        ends: where each block ends, in bytes from the prompt's beginning; () where all are alike.
     """
 
     hashes: tuple[int, ...] = ()
     block_bytes: int = 64
+    ends: tuple[int, ...] = ()
+
+    def bytes_of(self, count: int) -> int:
+        """How many bytes the first `count` blocks are."""
+        return self.ends[count - 1] if count and self.ends else count * self.block_bytes
 
     def prefix_bytes(self, known: Container[int]) -> int:
         """How many leading bytes of the prompt consist of blocks in `known`."""
-        return len(list(takewhile(known.__contains__, self.hashes))) * self.block_bytes
+        return self.bytes_of(len(list(takewhile(known.__contains__, self.hashes))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Request:
         stream: the client reads the answer token by token.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
+        client: whose it is, as far as answers of one length go together: an opaque name, "" when not known.
+            It stands in no record and no log.
     """
 
     id: str
@@ -74,6 +82,7 @@ class Request:
     stream: bool = False
     deadline_s: float = float("inf")
     objective: Objective = NO_OBJECTIVE
+    client: str = field(default="", repr=False)
 
     @property
     def wants_completion(self) -> bool:

@@ -47,6 +47,7 @@ class Policy:
             32 combinations.
         idle_news: it wants nodes to announce that they became idle.
         plans: it wants a plan in the view.
+        checks: it finds out by itself that no node is usable, and then ranks none.
     """
 
     name: str
@@ -56,9 +57,10 @@ class Policy:
     grid: dict[str, tuple[float, ...]] | None = None
     idle_news: bool = False
     plans: bool = False
+    checks: bool = False
 
     def decide(self, choice: Choice, luck: Luck) -> list[int]:
-        """Usable nodes in the order to try them, at least one."""
+        """Usable nodes in the order to try them, at least one where there is any."""
         return list(self.rank(choice, luck, self.parameters))
 
     @property
@@ -88,8 +90,8 @@ CATALOGUE: dict[str, Policy] = {
             "the node that will answer soonest: every term of the estimate",
             soonest.rank,
             soonest.Parameters(),
-            idle_news=True,
             plans=True,
+            checks=True,
         ),
         Policy("nearest", "the least round-trip time, whatever its state", nearest.rank),
         Policy(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ RANKED_MAX = 9
 
 _DRAWS_MAX = 16
 _LOOKS = 4
-_IDLE_LOOKS = 4
 
 Looked = tuple[float, int, float, Numbers]
 """A node that was looked at: score in milliseconds, index, cached tokens, and what they come from."""
@@ -81,7 +79,7 @@ class Choice:
     def look(self, indices: Collection[int]) -> list[Looked]:
         """Score these nodes, each at most once; together that costs less than one by one."""
         looked, score = self._looked, self._terms.score
-        unknown = [index for index in indices if index not in looked]
+        unknown = [index for index in indices if index not in looked] if looked else indices
         if unknown:
             nodes = self.view.nodes.look(unknown, self.request.blocks)
             for index, numbers in zip(unknown, nodes, strict=True):
@@ -102,11 +100,11 @@ class Choice:
 
     def tell(self, ranked: Sequence[int]) -> Candidates:
         """These nodes as candidates by what is believed now; their estimates are made when looked at."""
-        estimate, looked = self._terms.estimate, self.look(ranked)
+        estimate, looked, names = self._terms.estimate, self.look(ranked), self.view.nodes.names(ranked)
 
         def told(at: int) -> Candidate:
             score_ms, _, cached_tokens, numbers = looked[at]
-            return Candidate(numbers.node, estimate(numbers, (score_ms, cached_tokens)))
+            return Candidate(names[at], estimate(numbers, (score_ms, cached_tokens)))
 
         return Candidates(len(looked), told)
 
@@ -153,10 +151,9 @@ class Choice:
         return {index: held for index, held in owners.items() if self.may(index)}
 
     def owners_of_most(self, count: int) -> list[int]:
-        """Up to `count` of the `owners`, those that hold most first; of equals the first in the view."""
+        """Up to `count` nodes that hold most of the prompt, usable or not; of equals the first."""
         owners = self.view.nodes.owners(self.request.blocks)
-        order = sorted(owners, key=lambda index: (-owners[index], index))
-        return list(islice(filter(self.may, order), count))
+        return [index for _, index in sorted([(-held, index) for index, held in owners.items()])[:count]]
 
     def hit_share(self) -> Floats:
         """Share of the prompt, 0 to 1, that each node of the view holds in its prefix cache."""
@@ -216,19 +213,10 @@ class Choice:
         ordered = [int(index) for index in few]
         return sorted(shuffled(ordered, luck) if luck else ordered, key=costs.__getitem__)
 
-    def idle(self, count: int) -> list[int]:
-        """Up to `count` usable nodes of those that announced idle, the last first."""
-        found: list[int] = []
-        for index in islice(reversed(self.view.idle), _IDLE_LOOKS * count):
-            if len(found) == count:
-                break
-            if self.may(index):
-                found.append(index)
-        return found
-
     def soonest(self, indices: Sequence[int]) -> list[int]:
-        """`indices` by the whole estimate, least score first."""
-        return [index for _, index, _, _ in sorted(self.look(indices))]
+        """Those of `indices` that may be chosen, by the whole estimate, least score first."""
+        order, left_out = sorted(self.look(indices)), self.view.left_out
+        return [index for _, index, _, numbers in order if numbers.usable and index not in left_out]
 
 
 Rank = Callable[[Choice, Luck, Any], Sequence[int]]

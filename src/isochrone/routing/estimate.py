@@ -73,13 +73,13 @@ class Terms:
         """The terms of one request."""
         price = view.plan.prefill_price if view.plan is not None else 0.0
         return cls(
-            prompt_tokens=view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
-            later_tokens=_output_tokens(view, request) - 1,
-            beta=weights.beta_whole if request.wants_completion else weights.beta_stream,
-            price=weights.congestion * price,
-            stream=request.stream,
-            objective=request.objective,
-            weights=weights,
+            view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
+            _output_tokens(view, request) - 1,
+            weights.beta_whole if request.wants_completion else weights.beta_stream,
+            weights.congestion * price,
+            request.stream,
+            request.objective,
+            weights,
         )
 
     def score(self, node: Numbers) -> tuple[float, float]:
@@ -205,8 +205,8 @@ def _prefill_speed(model: Numbers) -> tuple[float, float]:
 
 
 def _output_tokens(view: FleetView, request: Request) -> float:
-    limit = request.output_tokens_max
+    limit, share = request.output_tokens_max, view.output_share.get(request.client, 1.0)
     if limit is None:
-        return max(1.0, view.output_tokens_mean)
+        return max(1.0, view.output_tokens_mean * share)
     expected = view.output_tokens_base + view.output_tokens_per_limit * limit
-    return max(1.0, min(expected, view.output_tokens_most, limit))
+    return max(1.0, min(min(expected, view.output_tokens_most) * share, limit))

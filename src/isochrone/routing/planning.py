@@ -68,9 +68,10 @@ def make_plan(
     weights: EstimateWeights,
     settings: PlanSettings = DEFAULT_PLAN_SETTINGS,
 ) -> Plan:
-    """A plan for requests like `request`, of the length that prompts lately had. Pure."""
+    """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure."""
     columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)
-    typical = replace(request, prompt_bytes=round(view.prompt_bytes_mean or request.prompt_bytes))
+    prompt_bytes = round(view.prompt_bytes_mean or request.prompt_bytes)
+    typical = replace(request, prompt_bytes=prompt_bytes, client="")
     service = ServiceColumns(view, typical, weights)
     usable, service_s = columns.available, np.maximum(service.service_s, _SERVICE_MIN_S)
     prefill_s = service.prefill_ms / 1e3

@@ -40,7 +40,7 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
     """
     router = router or Router()
     choice = Choice(view, request, router.weights, router.candidates_max)
-    ranked = router.policy.decide(choice, luck) if choice.any_usable else ()
+    ranked = router.policy.decide(choice, luck) if router.policy.checks or choice.any_usable else ()
     return Decision(
         request_id=request.id,
         model=request.model,

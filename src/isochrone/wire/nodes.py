@@ -70,7 +70,8 @@ def decode_card(data: bytes) -> NodeCard:
     check_node_name(card.node)
     if not _may_be_called(card.url):
         raise WireError(f"card of {card.node}: url {card.url[:80]!r} is not http(s)://host:port of a host")
-    texts = (card.operator, card.region, card.engine, *card.failure_domains, *(m.name for m in card.models))
+    texts = (card.operator, card.region, card.engine, card.hardware, *card.failure_domains)
+    texts += tuple(model.name for model in card.models)
     if any(len(text) > TEXT_MAX or not text.isprintable() for text in texts):
         raise WireError(f"card of {card.node}: a text of over {TEXT_MAX} characters, or not printable")
     if len(card.models) > MODELS_MAX:

@@ -4,25 +4,29 @@ Every field that is not named here passes through untouched: the body's bytes ar
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+from xxhash import xxh3_64_intdigest
 
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
 from isochrone.wire.json_depth import DEPTH_MAX, deeper_than
+from isochrone.wire.nodes import TEXT_MAX
 
 CHAT_PATH = "/v1/chat/completions"
 COMPLETIONS_PATH = "/v1/completions"
 MODELS_PATH = "/v1/models"
 
 BLOCK_BYTES = 64
-"""About 16 tokens, the block size of engines' own prefix caches."""
+"""About 16 tokens, the block size of engines' own prefix caches; further on in a prompt blocks are longer."""
 
-BLOCKS_MAX = 1024
-"""Prompt text beyond 64 KiB is not hashed: it costs more than knowing its prefix saves."""
+BLOCK_ENDS = (*range(64, 1024, 64), *range(1024, 8192, 256), *range(8192, 65_536, 1024), 65_536)
+"""Where blocks end, in bytes. From the fifth on each is at most a quarter of what lies before it, so that a
+long prompt has a hundred. Text beyond the last is not hashed: that costs more than knowing it saves."""
 
 WHOLE_MAX = 2**31 - 1
 OUTPUT_TOKENS_MAX = 131_072
@@ -34,7 +38,7 @@ FIELD_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("stop",), (str, list), "a string or an array"),
     (("tools",), (list,), "an array"),
     (("logit_bias", "metadata"), (dict,), "an object"),
-    (("user",), (str,), "a string"),
+    (("user", "safety_identifier"), (str,), "a string"),
 )
 """Fields that are not read here: (names, types in Python, types in words). `wire.openapi` tells them too."""
 
@@ -56,6 +60,8 @@ class Ask:
         path: `CHAT_PATH` or `COMPLETIONS_PATH`.
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
+        owner: whose API key it came with, hidden by `hidden`; "" when no key is asked for.
+        salt: what names of clients are hidden with; without one, clients are not told apart.
         json_depth_max: levels of its body at most.
     """
 
@@ -63,6 +69,8 @@ class Ask:
     path: str
     deadline_s: float = float("inf")
     objective: Objective = NO_OBJECTIVE
+    owner: str = ""
+    salt: bytes = field(default=b"", repr=False)
     json_depth_max: int = DEPTH_MAX
 
 
@@ -72,6 +80,9 @@ def parse_request(ask: Ask, body: bytes) -> Request:
     model = _required(fields, "model", str, "a string")
     if not model:
         raise BadRequestError("'model' must not be empty.", param="model")
+    if len(model) > TEXT_MAX or not model.isprintable():  # no card lists one, and names are kept
+        words = f"'model' must be at most {TEXT_MAX} printable characters."
+        raise BadRequestError(words, param="model", code="invalid_value")
     texts = _chat_texts(fields) if ask.path == CHAT_PATH else _prompt_texts(fields)
     text = "\n".join(texts).encode("utf-8", "surrogatepass")
     _check_types(fields)
@@ -85,19 +96,29 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
         objective=ask.objective,
+        client=_client(ask, fields),
     )
 
 
+def hidden(name: str, salt: bytes) -> str:
+    """What stands for `name`: a keyed digest, BLAKE2b of 64 bits, which nobody can guess back without `salt`.
+
+    `salt`: 1 to 64 bytes.
+    """
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=salt, digest_size=8).hexdigest()
+
+
 def hash_blocks(text: bytes, model: str) -> PromptBlocks:
-    """`text` as a chain of hashed whole blocks (BLAKE2b, 64 bits each), different for each model."""
-    hashes = []
-    previous = hashlib.blake2b(model.encode(), digest_size=8).digest()
-    for start in range(0, min(len(text), BLOCKS_MAX * BLOCK_BYTES) - BLOCK_BYTES + 1, BLOCK_BYTES):
-        block = hashlib.blake2b(previous, digest_size=8)
-        block.update(text[start : start + BLOCK_BYTES])
-        previous = block.digest()
-        hashes.append(int.from_bytes(previous, "big"))
-    return PromptBlocks(tuple(hashes), BLOCK_BYTES)
+    """`text` as a chain of hashed whole blocks (XXH3, 64 bits each), different for each model.
+
+    Each block is hashed with the hash before it as its seed.
+    """
+    hashes, start, chain = [], 0, xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"))
+    for end in BLOCK_ENDS[: bisect_right(BLOCK_ENDS, len(text))]:
+        chain = xxh3_64_intdigest(text[start:end], chain)
+        hashes.append(chain)
+        start = end
+    return PromptBlocks(tuple(hashes), BLOCK_BYTES, BLOCK_ENDS)
 
 
 def error_body(status: int, message: str, *, param: str | None = None, code: str | None = None) -> bytes:
@@ -167,6 +188,15 @@ def _output_tokens_max(fields: dict[str, Any]) -> int | None:
     limits = _positive(fields, "max_completion_tokens"), _positive(fields, "max_tokens")
     limit = limits[0] or limits[1]
     return None if limit is None else min(limit, OUTPUT_TOKENS_MAX)
+
+
+def _client(ask: Ask, fields: dict[str, Any]) -> str:
+    """Who asks: one user of the key's owner, or without a user the owner; "" when neither is known.
+
+    `safety_identifier` and `user` are checked by `_check_types`.
+    """
+    user = fields.get("safety_identifier") or fields.get("user")
+    return hidden(f"{ask.owner}/{user}", ask.salt) if user and ask.salt else ask.owner
 
 
 def _check_types(fields: dict[str, Any]) -> None:

@@ -31,6 +31,7 @@ class NodeSettings:
         operator: who runs it.
         region: its place in the region table, or "".
         failure_domains: what it may fail together with.
+        hardware: its class of hardware, or "".
         models: what it may serve.
         preload: names of models to load at start.
         slots: requests worked on at once.
@@ -52,6 +53,7 @@ class NodeSettings:
     operator: str = ""
     region: str = ""
     failure_domains: tuple[str, ...] = ()
+    hardware: str = ""
     models: tuple[ModelSpec, ...] = ()
     preload: tuple[str, ...] = ()
     slots: int = 2

@@ -44,6 +44,7 @@ class NodeState:
             memory_bytes=settings.memory_bytes if self.host.loads else 0,
             models=tuple(model.card for model in self.shelf.models()),
             failure_domains=settings.failure_domains,
+            hardware=settings.hardware,
         )
 
     def pulse(self) -> Pulse:

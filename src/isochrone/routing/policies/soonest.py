@@ -1,21 +1,20 @@
 """Soonest: the node with the least estimated time, all terms counted. Ours, and the default.
 
-Reads: the whole estimate; the plan; nodes that announced idle; who holds the prompt's prefix; for a request
+Reads: the whole estimate; the plan; who holds the prompt's prefix; for a request
 with an SLO, inflow of work and use of memory. Source:
 `isochrone.routing.estimate`, `isochrone.routing.planning` and `isochrone.routing.homes`; shortest expected
 delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
 Candidates are the best of the nodes that are ours by the plan, of which our own ledger knows most, and those
 that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
-weights (many gateways that all took the best would herd) and nodes that told us, and only us, that they
-became idle. The least estimate of them wins.
+weights: many gateways that all took the best would herd. The least estimate of them wins.
 
 A request with an SLO that several nodes keep has time to spare, which others may lack. It goes where it takes
 least from them, among these candidates and some more nodes drawn by lot. Where no node keeps it, the soonest
 is taken, and the decision tells by how much it misses.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +36,6 @@ class Parameters:
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
         front: of the nodes that few but we send to, so many of the best, at most 8.
-        idle: of the nodes that announced idle, so many of the last.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
             that are not ours are looked at too.
@@ -51,7 +49,6 @@ class Parameters:
 
     draws: float = 0.0
     front: int = 4
-    idle: int = 4
     owners: int = 8
     spill: float = 2.0
     plan: bool = True
@@ -63,7 +60,6 @@ class Parameters:
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
         within("front", self.front, 0, 8)
-        within("idle", self.idle, 0, 64)
         within("owners", self.owners, 0, 64)
         within("fill", self.fill, 0, 1)
         within("own", self.own, 0, 100)
@@ -73,23 +69,22 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     front = choice.view.front[: parameters.front] if parameters.plan else ()
-    candidates = dict.fromkeys(filter(choice.may, front), Origin.OWN)
+    candidates = dict.fromkeys(front, Origin.OWN)
     if parameters.owners:
         candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
-    if not candidates or not parameters.plan or _crowded(choice, candidates, parameters):
+    order = choice.soonest(list(candidates))
+    if not order or not parameters.plan or _crowded(choice, order[0], parameters):
         origin, drawn = _drawn(choice, luck, parameters)
         candidates = dict.fromkeys(drawn, origin) | candidates
-        if parameters.idle:
-            candidates = dict.fromkeys(choice.idle(parameters.idle), Origin.IDLE) | candidates
-    if parameters.slo and choice.request.objective.has_slo:
+        order = choice.soonest(list(candidates))
+    if order and parameters.slo and choice.request.objective.has_slo:
         choice.heeds_slo = True
         spreads = _memory_to_spare(choice)
         spares = _spares(choice, luck, parameters) if spreads else []
         candidates = dict.fromkeys(spares, Origin.SPARE) | candidates
         order = _least_wanted_first(choice, list(candidates), parameters, spreads=spreads)
-    else:
-        order = choice.soonest(list(candidates))
-    choice.origin = candidates[order[0]]
+    if order:
+        choice.origin = candidates[order[0]]
     return order[: choice.wanted]
 
 
@@ -150,12 +145,12 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
     return costs_ms
 
 
-def _crowded(choice: Choice, candidates: Collection[int], parameters: Parameters) -> bool:
-    """Whether our own nodes are worse than what the whole fleet would give us."""
+def _crowded(choice: Choice, best: int, parameters: Parameters) -> bool:
+    """Whether the best of our own nodes is worse than what the whole fleet would give us."""
     plan = choice.view.plan
     if plan is None or plan.homes is None:
         return not choice.view.front
-    return min(choice.look(candidates))[0] > parameters.spill * 1e3 * plan.level_s
+    return choice.score_ms(best) > parameters.spill * 1e3 * plan.level_s
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> tuple[Origin, list[int]]:

@@ -6,7 +6,14 @@ like a run (`bounds`). B1, a greedy that sees everything as it is, is a policy: 
 """
 
 from isochrone.sim.references.bounds import bounds
-from isochrone.sim.references.fluid import FluidBound, Stream, Terms, fluid_goodput_per_s, streams_of
+from isochrone.sim.references.fluid import (
+    FluidBound,
+    Stream,
+    Terms,
+    fluid_bound,
+    fluid_goodput_per_s,
+    streams_of,
+)
 from isochrone.sim.references.references import (
     Alone,
     Pooled,
@@ -26,6 +33,7 @@ __all__ = [
     "Terms",
     "bounds",
     "contention_free",
+    "fluid_bound",
     "fluid_goodput_per_s",
     "hit_tokens",
     "pooled_srpt",

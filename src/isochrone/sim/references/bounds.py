@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from isochrone.sim.references.fluid import Terms, fluid_goodput_per_s, streams_of
+from isochrone.sim.references.fluid import Terms, fluid_bound
 from isochrone.sim.references.references import Question, contention_free, pooled_srpt
 from isochrone.sim.results import RunColumns, blank_columns
 from isochrone.sim.scenario.files import Scenario, gateway_regions, geography
@@ -36,7 +36,7 @@ def bounds(
     alone = contention_free(question)
     pooled = pooled_srpt(Question(arrived, [nearest[job.region] for job in arrived], nodes, rtt_ms))
     terms = Terms(scenario.slo.ttft_ms, scenario.slo.tpot_ms)
-    fluid = fluid_goodput_per_s(streams_of(question, scenario.duration_s), nodes, rtt_ms, terms)
+    fluid = fluid_bound(question, scenario.duration_s, terms)
     way_ms = {client: rtt_ms(client, gateway) for client, gateway in nearest.items()}
     ways_ms = np.array([way_ms[job.region] for job in jobs])
     counters = {

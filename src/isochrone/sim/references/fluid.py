@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from scipy.sparse import coo_array
 from isochrone.ports import SettingError
 from isochrone.sim.references.references import Question, RttMs, node_cost_s, question_columns
 from isochrone.sim.spec import HardwareSpec, NodeSpec
+
+WAYS_MAX = 20_000
+"""With more ways from a stream to a place HiGHS takes minutes, and soon hours."""
 
 Place = tuple[str, str]
 """(region, name of a class of hardware)."""
@@ -126,6 +129,22 @@ def streams_of(question: Question, window_s: float, sizes: int = 4) -> tuple[Str
                 )
             )
     return tuple(streams)
+
+
+def fluid_bound(question: Question, window_s: float, terms: Terms, ways_max: int = WAYS_MAX) -> FluidBound:
+    """B2 of these requests; where they have more than `ways_max` ways, of the same world without distances.
+
+    That can only be higher: no way takes longer, and none is closed that was open. Raises SettingError like
+    `fluid_goodput_per_s`.
+    """
+    streams = streams_of(question, window_s)
+    if len(streams) * len({(node.region, node.hardware.name) for node in question.nodes}) > ways_max:
+        here = tuple(replace(node, region="") for node in question.nodes)
+        question = replace(
+            question, gateways=[""] * len(question.jobs), nodes=here, rtt_ms=lambda _a, _b: 0.0
+        )
+        streams = streams_of(question, window_s)
+    return fluid_goodput_per_s(streams, question.nodes, question.rtt_ms, terms)
 
 
 def fluid_goodput_per_s(

@@ -136,6 +136,8 @@ def digest(scenario: Scenario) -> str:
     told = {key: value for key, value in asdict(scenario).items() if key not in _TELLS_NOTHING}
     if not scenario.traffic.slo_share:
         del told["traffic"]["slo_share"]  # nothing has changed for those who ask for nothing
+    if not scenario.traffic.output_client_sigma:
+        del told["traffic"]["output_client_sigma"]
     classes = hardware_classes(scenario)
     used = {entry.hardware for entry in scenario.node} | set(scenario.nodes.hardware)
     told["hardware"] = {name: asdict(classes[name]) for name in sorted(used)}

@@ -120,6 +120,8 @@ class TrafficSettings:
         model_zipf: exponent of the models' shares.
         prompt: tokens of a prompt, without what it shares.
         output: tokens of an answer.
+        output_client_sigma: standard deviation of the logarithm of a factor on the length of each client's
+            generated answers; 0: all clients alike.
         output_limited: clients set output.max_tokens as their limit; otherwise none.
         output_known: clients set the answer's very length as their limit: what theory often assumes.
         stream: clients read answers token by token; else they wait for the whole, and so do gateways'
@@ -146,6 +148,7 @@ class TrafficSettings:
     model_zipf: float = number(1.0, least=0, most=5)
     prompt: LengthSettings = LengthSettings()
     output: LengthSettings = LengthSettings()
+    output_client_sigma: float = number(0.0, least=0, most=5)
     output_limited: bool = False
     output_known: bool = False
     stream: bool = True

@@ -19,6 +19,7 @@ from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.scenario.traffic_settings import DaySettings, TrafficSettings
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job, NodeSpec
 from isochrone.sim.traffic.arrivals import Draft, drafts, read_trace
+from isochrone.sim.traffic.clients import output_factors, stretched
 from isochrone.sim.traffic.prompts import Asked, Prompts, Writer, chains, mean_tokens
 from isochrone.sim.traffic.rate_curve import RateCurve, rate_curve
 from isochrone.sim.traffic.streams import Bools, Floats, Ints, luck_for, pick, zipf_shares
@@ -139,6 +140,8 @@ class _Plan:
         clients_shares = zipf_shares(traffic.clients_per_region, traffic.client_zipf)
         models_shares = zipf_shares(len(self.models), traffic.model_zipf)
         writer = Writer(traffic.prefix, self.seed)
+        traced = traffic.source in {"azure", "mooncake"}
+        factors = None if traced else output_factors(traffic, len(self.weights), self.seed)
         for whole in source:
             size = len(whole.expected)
             drawn = {use: stream.random(size) for use, stream in luck.items()}
@@ -150,12 +153,15 @@ class _Plan:
             models = pick(models_shares, drawn["models"][:count])
             if draft.owners is not None:
                 regions, clients, models = self._settle(draft.owners, regions, clients, models)
+            if factors is not None:
+                output = stretched(draft.output_tokens, factors[clients], traffic.output.max_tokens)
+                draft = replace(draft, output_tokens=output)
             asked = Asked(
                 clients=clients,
                 models=models,
                 own_tokens=draft.prompt_tokens,
                 output_tokens=draft.output_tokens,
-                total=traffic.source in {"azure", "mooncake"},
+                total=traced,
             )
             yield _Batch(
                 times_s=times_s,

@@ -164,6 +164,7 @@ class SimGateway:
             stream=self._plan.stream,
             deadline_s=now_s + self._plan.timeout_s,
             objective=self._plan.slo if job.slo else NO_OBJECTIVE,
+            client=str(job.client),
         )
         return Flight(job, request, self.index, admitted_s=now_s, deadline_s=request.deadline_s)
 

@@ -187,4 +187,5 @@ class Yard:
             memory_bytes=int(spec.hardware.memory_bytes) if bounded else 0,
             models=tuple(ModelCard(m.name, int(m.weights_bytes)) for m in spec.models.values()),
             failure_domains=spec.failure_domains,
+            hardware=spec.hardware.name,
         )
