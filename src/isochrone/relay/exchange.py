@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head, value
+from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head
 from isochrone.relay.request_reader import Request
 
 _NUDGES_MAX = 8
@@ -71,6 +71,7 @@ class Exchange:
         self._http_1_0 = request.version == "1.0"
         self._keep_alive = request.keep_alive
         self._sink = sink
+        self._first: dict[bytes, bytes] | None = None
         self._started = False
         self._ended = False
         self._chunked = False
@@ -95,7 +96,9 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
-        return value(self.headers, name)
+        if self._first is None:  # nine headers are asked for on the way of one request
+            self._first = dict(reversed(self.headers))
+        return self._first.get(name)
 
     def reply(
         self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
