@@ -1,6 +1,7 @@
-"""Both ends of `bench/gateway`: the engines behind a proxy and the clients in front of it, each a process of its own.
+"""Both ends of `bench/gateway`: the engines behind a proxy and the clients in front of it.
 
-`upstream PORT PORT...` answers until it is killed. `load SPEC` (JSON) asks, prints what it saw as JSON and ends.
+Each is a process of its own: `upstream PORT...` answers until it is killed; `load SPEC` (JSON) asks, prints
+what it saw as JSON and ends.
 """
 
 import asyncio
@@ -16,7 +17,10 @@ import msgspec
 import uvloop
 
 MODEL = "m"
-LOAD = b'{"slots":64,"running":3,"queued":0,"wait_s":0.0,"backlog_s":1.5,"inflow":2.0,"kv_used":0.1,"prefill_s":0.0}'
+LOAD = (
+    b'{"slots":64,"running":3,"queued":0,"wait_s":0.0,"backlog_s":1.5,"inflow":2.0,"kv_used":0.1,'
+    b'"prefill_s":0.0}'
+)
 TIMINGS = (
     b'{"queue_ms":0.0,"load_ms":0.0,"prefill_ms":4.0,"decode_ms":20.0,"prompt_tokens":60,"cached_tokens":0,'
     b'"output_tokens":16,"concurrency":2.0}'
@@ -24,7 +28,7 @@ TIMINGS = (
 WHOLE = json.dumps({
     "id": "chatcmpl-1", "object": "chat.completion", "created": 1700000000, "model": MODEL,
     "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None,
-                 "message": {"role": "assistant", "content": "one two three four five six seven eight " * 4}}],
+                 "message": {"role": "assistant", "content": "one two three four five six seven " * 5}}],
     "usage": {"prompt_tokens": 60, "completion_tokens": 16, "total_tokens": 76},
 }).encode()  # fmt: skip
 PIECE = (
@@ -51,7 +55,7 @@ def chunked(data: bytes) -> bytes:
 class Upstream(asyncio.Protocol):
     """One connection of an engine that computes nothing: `max_tokens` chunks, one each `seed` milliseconds.
 
-    Whoever says `te: trailers` is answered as our own nodes answer: in chunks, with their load and their timings at the end.
+    Whoever says `te: trailers` is answered as our own nodes answer: in chunks, load and timings at the end.
     """
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -169,8 +173,8 @@ class Client(asyncio.Protocol):
 
 def request_of(spec: dict) -> bytes:
     """The bytes of one request."""
-    fields = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "max_tokens": spec["chunks"] or 16}
-    fields |= {"seed": spec["pace_ms"], "stream": bool(spec["chunks"])}
+    fields = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}]}
+    fields |= {"max_tokens": spec["chunks"] or 16, "seed": spec["pace_ms"], "stream": bool(spec["chunks"])}
     body = json.dumps(fields).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
     head += f"authorization: Bearer {spec['key']}\r\ncontent-length: {len(body)}\r\n\r\n"
@@ -247,7 +251,7 @@ async def hold(spec: dict) -> dict:
         if number % 20 == 19:
             await asyncio.sleep(0.04)
     until = time.perf_counter() + 20
-    while begun[0] < spec["clients"] and time.perf_counter() < until:
+    while begun[0] < spec["clients"] and time.perf_counter() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     print(json.dumps({"begun": begun[0]}), flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)

@@ -110,7 +110,8 @@ class Running:
 
 def answers(port: int) -> bool:
     """Whether a request comes back with tokens."""
-    body = json.dumps({"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "seed": 0})
+    fields = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 2, "seed": 0}
+    body = json.dumps(fields)
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body.encode(), headers)
     try:
@@ -153,11 +154,12 @@ class Place:
             )
 
     def venv(self, package: str) -> Path:
-        """The programs of `package`, in an environment of its own, made when it is not there. Raises CannotError."""
+        """The programs of `package`, in an environment of its own, made when missing. Raises CannotError."""
         home = self.cache / package.partition("[")[0]
         if not (home / "complete").exists():
             print(f"setting up {package} in {home} ...", file=sys.stderr, flush=True)
-            commands = ([sys.executable, "-m", "venv", str(home)], [str(home / "bin" / "pip"), "install", "-q", package])
+            pip = str(home / "bin" / "pip")
+            commands = ([sys.executable, "-m", "venv", str(home)], [pip, "install", "-q", package])
             try:
                 for command in commands:
                     subprocess.run(command, check=True, capture_output=True, timeout=INSTALL_S_MAX)
@@ -188,13 +190,22 @@ def urls(place: Place) -> list[str]:
 def sglang(place: Place) -> Running:
     """SGLang's router, as it comes."""
     port, metrics = free_ports(2)
-    command = [str(place.venv("sglang-router") / "sglang-router"), "launch", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--prometheus-port", str(metrics), "--log-level", "warn", "--worker-urls", *urls(place)]
+    command = [str(place.venv("sglang-router") / "sglang-router"), "launch", "--host", "127.0.0.1"]
+    command += [
+        "--port",
+        str(port),
+        "--prometheus-port",
+        str(metrics),
+        "--log-level",
+        "warn",
+        "--worker-urls",
+        *urls(place),
+    ]
     return Running("sglang", port, place.start("sglang", command, {**os.environ, "HF_HUB_OFFLINE": "1"}))
 
 
 def vllm(place: Place) -> Running:
-    """vLLM's router, as it comes."""
+    """The router of vLLM, as it comes."""
     port, metrics = free_ports(2)
     command = [str(place.venv("vllm-router") / "vllm-router"), "--host", "127.0.0.1", "--port", str(port)]
     command += ["--prometheus-port", str(metrics), "--log-level", "warning", "--worker-urls", *urls(place)]
@@ -205,7 +216,10 @@ def litellm(place: Place) -> Running:
     """LiteLLM's proxy, one worker, with a model of all the engines."""
     (port,) = free_ports(1)
     models = [
-        {"model_name": MODEL, "litellm_params": {"model": f"openai/{MODEL}", "api_base": f"{url}/v1", "api_key": "none"}}
+        {
+            "model_name": MODEL,
+            "litellm_params": {"model": f"openai/{MODEL}", "api_base": f"{url}/v1", "api_key": "none"},
+        }
         for url in urls(place)
     ]
     config = place.scratch / "litellm.yaml"
@@ -220,15 +234,18 @@ def nginx(place: Place) -> Running:
     """One worker, connections kept, nothing buffered, no log."""
     (port,) = free_ports(1)
     servers = "".join(f"server 127.0.0.1:{upstream};" for upstream in place.upstreams)
-    paths = "".join(f"{kind}_temp_path {place.scratch}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {place.scratch}/{kind};" for kind in kinds)
     config = place.scratch / "nginx.conf"
     config.write_text(
-        f"daemon off; master_process off; worker_processes 1; pid {place.scratch}/nginx.pid; error_log stderr crit;"
+        f"daemon off; master_process off; worker_processes 1; pid {place.scratch}/nginx.pid;"
+        "error_log stderr crit;"
         "events { worker_connections 16384; }"
         f"http {{ access_log off; {paths} keepalive_requests 1000000;"
         f"upstream engines {{ {servers} keepalive 256; keepalive_requests 1000000; }}"
         f"server {{ listen 127.0.0.1:{port} backlog=4096; location / {{ proxy_pass http://engines;"
-        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; client_body_buffer_size 64k; } } }'
+        'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;'
+        "client_body_buffer_size 64k; } } }"
     )
     return Running("nginx", port, place.start("nginx", [debian("nginx"), "-c", str(config)]))
 
@@ -239,7 +256,8 @@ def haproxy(place: Place) -> Running:
     servers = "".join(f"  server s{up} 127.0.0.1:{up}\n" for up in place.upstreams)
     config = place.scratch / "haproxy.cfg"
     config.write_text(
-        "global\n  nbthread 1\n  maxconn 8192\ndefaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n"
+        "global\n  nbthread 1\n  maxconn 8192\n"
+        "defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n"
         "  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
         f"frontend f\n  bind 127.0.0.1:{port}\n  default_backend b\nbackend b\n{servers}"
     )
@@ -249,10 +267,20 @@ def haproxy(place: Place) -> Running:
 def isochrone(place: Place) -> Running:
     """Ours, everything on: a key asked for, `nodes` nodes known over a real bus that pulse once a second."""
     port, bus = free_ports(2)
-    env = {**os.environ, "ISOCHRONE_TOKEN": "bench", "ISOCHRONE_API_KEYS": KEY, "PYTHONPATH": str(HERE.parent / "src")}
+    env = {**os.environ, "ISOCHRONE_TOKEN": "bench", "ISOCHRONE_API_KEYS": KEY}
+    env["PYTHONPATH"] = str(HERE.parent / "src")
     feeder = [sys.executable, str(HERE / "gateway_peers.py"), "feed", str(place.scratch / "bus"), str(bus)]
     fed = place.start("feeder", [*feeder, str(place.nodes), *map(str, place.upstreams)], env)
-    command = [sys.executable, "-m", "isochrone", "gateway", "--port", str(port), "--nats", f"nats://127.0.0.1:{bus}"]
+    command = [
+        sys.executable,
+        "-m",
+        "isochrone",
+        "gateway",
+        "--port",
+        str(port),
+        "--nats",
+        f"nats://127.0.0.1:{bus}",
+    ]
     command += ["--in-flight-max", "4000"]
     running = Running("isochrone", port, place.start("isochrone", command, env), (fed,))
     until = time.monotonic() + START_S_MAX
@@ -265,11 +293,13 @@ def isochrone(place: Place) -> Running:
             pass
         time.sleep(0.25)
     running.stop()
-    raise CannotError(f"did not learn of {place.nodes} nodes; its log is {place.log('isochrone').read_text()[-300:]!r}")
+    words = place.log("isochrone").read_text()[-300:]
+    raise CannotError(f"did not learn of {place.nodes} nodes; its log ends {words!r}")
 
 
 async def feed(state: Path, port: int, nodes: int, upstreams: list[int]) -> None:
     """A bus, and on it the cards and pulses of `nodes` nodes at the engines' addresses, until ended."""
+    # ruff: noqa: PLC0415 - only this part needs what is measured
     from isochrone.adapters.nats_bus import NatsBus
     from isochrone.adapters.nats_server import NatsServer
     from isochrone.model import Load, ModelCard, ModelPulse, ModelState, NodeCard, Pulse
@@ -282,7 +312,8 @@ async def feed(state: Path, port: int, nodes: int, upstreams: list[int]) -> None
     names, digests = [f"node-{number:04d}" for number in range(nodes)], []
     for number, name in enumerate(names):
         url = f"http://127.0.0.1:{upstreams[number % len(upstreams)]}"
-        card = encode_card(NodeCard(name, url, engine="openai", slots=64, queue_max=1000, models=(ModelCard(MODEL),)))
+        models = (ModelCard(MODEL),)
+        card = encode_card(NodeCard(name, url, engine="openai", slots=64, queue_max=1000, models=models))
         digests.append(bytes_digest(card))
         await bus.put(name, card)
     epoch, steps = time.time_ns() // 1_000_000, 20
@@ -298,8 +329,10 @@ async def feed(state: Path, port: int, nodes: int, upstreams: list[int]) -> None
 
 
 PEERS: dict[str, Callable[[Place], Running]] = {
-    "isochrone": isochrone, "sglang": sglang, "vllm": vllm, "nginx": nginx, "haproxy": haproxy, "litellm": litellm,
+    "isochrone": isochrone, "sglang": sglang, "vllm": vllm,
+    "nginx": nginx, "haproxy": haproxy, "litellm": litellm,
 }  # fmt: skip
 
 if __name__ == "__main__":
-    asyncio.run(feed(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), [int(port) for port in sys.argv[5:]]))
+    _, _, where, bus_port, count, *engine_ports = sys.argv
+    asyncio.run(feed(Path(where), int(bus_port), int(count), [int(port) for port in engine_ports]))
