@@ -387,3 +387,12 @@ def test_it_works_under_uvloop(state_dir: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(live()) == b"1"
+
+
+async def test_whether_anybody_listens_is_told_with_what_was_published(bus: NatsBus):
+    assert not await bus.publish_heard("test.heard", b"alone")
+    messages, handler = inbox()
+    await bus.subscribe("test.*", handler)
+    assert await bus.publish_heard("test.heard", b"in company")
+    assert await messages.get() == ("test.heard", b"in company")
+    assert messages.empty()

@@ -41,6 +41,10 @@ class FakeBus:
     async def publish(self, subject: str, payload: bytes) -> None:
         self.published.append((subject, payload))
 
+    async def publish_heard(self, subject: str, payload: bytes) -> bool:
+        await self.publish(subject, payload)
+        return True
+
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         self.handlers[subject, queue] = handler
 

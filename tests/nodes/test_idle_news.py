@@ -40,6 +40,10 @@ class FakeBus:
             self.loads.append(load)
             self.announced.set()
 
+    async def publish_heard(self, subject: str, payload: bytes) -> bool:
+        await self.publish(subject, payload)
+        return True
+
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         pass
 

@@ -36,6 +36,7 @@ INBOX_BYTES_MAX = 16 * 1024 * 1024
 BUCKET_BYTES_MAX = 64 * 1024 * 1024
 
 _LOOK_S = 1.0
+_HEARD_S = 0.5
 _CANCEL_AGAIN_S = 0.1
 _SETTLE_S_MAX = 1.0
 _LEAVE_S_MAX = 0.8
@@ -152,6 +153,24 @@ class NatsBus:
         except _FAULTS as error:
             self._dropped += 1
             self._warn_once(f"A message on {subject} was not sent: {self._address.describe(error)}.")
+
+    async def publish_heard(self, subject: str, payload: bytes) -> bool:
+        """As `publish`, and whether anybody listens: the server says at once when nobody does."""
+        client = self._client
+        if client is None or not client.is_connected or client.pending_data_size > PENDING_BYTES_MAX:
+            self._dropped += 1
+            return False
+        try:
+            await client.request(subject, payload, timeout=_HEARD_S)
+        except TimeoutError:
+            return client.is_connected
+        except nats.errors.NoRespondersError:
+            return False
+        except _FAULTS as error:
+            self._dropped += 1
+            self._warn_once(f"A message on {subject} was not sent: {self._address.describe(error)}.")
+            return False
+        return True
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         """Have `handler` called for each message on `subject`, on this connection and all that follow.

@@ -109,7 +109,8 @@ class Attempter:
         response = await self.client.request("POST", url, headers, exchange.body)
         try:
             attempt.status = response.status
-            self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
+            if not response.complete:  # else the trailer's is here, which is newer
+                self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
             if response.status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
@@ -129,22 +130,26 @@ class Attempter:
             (HEADER_NODE, route.node.encode()),
             *route.reply_headers,
         )
-        done, split = b"", split_events if request.stream else split_done
-        async for data in response:
-            if attempt.first_byte_s is None:
-                attempt.first_byte_s = self.clock.now_s()
-                silence.answer_began()
-                exchange.start(response.status, headers)
+        held, split = await anext(response, b""), split_events if request.stream else split_done
+        attempt.first_byte_s = self.clock.now_s()
+        silence.answer_began()
+        exchange.start(response.status, headers)
+
+        def take(data: bytes) -> bool:
+            nonlocal held
             silence.heard()
-            now, done = split(done + data)
-            await exchange.write(now)
-        if attempt.first_byte_s is None:
-            attempt.first_byte_s = self.clock.now_s()
-            exchange.start(response.status, headers)
+            now, held = split(held + data if held else data)
+            return exchange.push(now)
+
+        if not response.complete:  # an answer that came in one piece leaves in one
+            first, held = held, b""
+            if first and not take(first):
+                await exchange.drained()
+            await response.forward(take, exchange.drained)
         self._read_trailers(route.node, response, attempt)
         attempt.end(OutcomeKind.ANSWERED)
-        await exchange.write(done)
-        exchange.end()
+        await exchange.drained()
+        exchange.end(last=held)
 
     def _read_trailers(self, node: str, response: Response, attempt: Attempt) -> None:
         trailers = dict(response.trailers)

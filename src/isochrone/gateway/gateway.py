@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from isochrone.demand import ArrivalRates
 from isochrone.fleet import Fleet
 from isochrone.gateway.admission import Admission
+from isochrone.gateway.announcer import Announcer
 from isochrone.gateway.attempt import Attempter
 from isochrone.gateway.capacity import CapacityDesk
 from isochrone.gateway.cors import admit, preflight_headers
@@ -30,7 +31,7 @@ from isochrone.ports import Bus, Clock, KeySource, NoKeys
 from isochrone.relay import Exchange, Headers, HttpClient, HttpServer, Listening
 from isochrone.routing import Router, find_policy
 from isochrone.wire import openai
-from isochrone.wire.explain import Record, encode_record
+from isochrone.wire.explain import Record
 from isochrone.wire.http_headers import bearer_token
 from isochrone.wire.openapi import OPENAPI_PATH, methods_of, openapi_body
 from isochrone.wire.subjects import DECISIONS_PATH, decision_subject
@@ -84,6 +85,7 @@ class Gateway:
         self._metrics = GatewayMetrics()
         self._records = Records(settings.records_max)
         self.lookup = Lookup(self._crew, self._records, self._registry, told or {})
+        self._announcer = Announcer(bus, clock, decision_subject(settings.name))
         self._first_seen: dict[str, int] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._prober = Prober(
@@ -216,10 +218,10 @@ class Gateway:
         return self._metrics.registry_of(self._membership, self.rates, self._clock.now_s())
 
     def _publish(self, record: Record) -> None:
-        subject = decision_subject(self.settings.name)
-        task = asyncio.create_task(self._bus.publish(subject, encode_record(record)))
-        self._publishing.add(task)
-        task.add_done_callback(self._publishing.discard)
+        if (work := self._announcer.announce(record)) is not None:
+            task = asyncio.create_task(work)
+            self._publishing.add(task)
+            task.add_done_callback(self._publishing.discard)
 
 
 def _error(exchange: Exchange, status: int, message: str, code: str) -> None:

@@ -1,6 +1,7 @@
 """Keeping the beliefs fresh: the bus and the probes in, effects out."""
 
 import asyncio
+import random
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -191,15 +192,18 @@ class Membership:
             self.step(Tick())
 
     async def _probe(self, node: str) -> None:
-        """Measure the round trip over and over, on a warm connection."""
-        misses = 0
+        """Measure the round trip over and over, on a warm connection; of many nodes each one less often."""
+        settings, misses = self._settings, 0
         while True:
             rtt_ms = await self._ping(node)
             if rtt_ms is not None:
                 self.step(RttMeasured(node, rtt_ms))
             misses = 0 if rtt_ms is not None else misses + 1
             again_soon = 0 < misses <= _PROBE_MISSES  # the first only sets the connection up
-            await asyncio.sleep(_PROBE_AGAIN_S if again_soon else self._settings.rtt_probe_s)
+            all_probed_s = len(self._probes) / settings.rtt_probes_per_s_max
+            # Never in step: nodes that were all heard of at once would be asked all at once for ever.
+            pause_s = max(settings.rtt_probe_s, all_probed_s) * random.uniform(0.75, 1.25)
+            await asyncio.sleep(_PROBE_AGAIN_S if again_soon else pause_s)
 
     async def _ping(self, node: str) -> float | None:
         """One round trip; None when it failed or had to set a connection up, which is no round trip."""

@@ -23,6 +23,7 @@ class GatewayMetrics:
         self.requests = Counter(
             "isochrone_requests_total", "Requests by what the client was told", ["status"], registry=registry
         )
+        self._answered: dict[int, Counter] = {}
         self._attempts = Counter(
             "isochrone_attempts_total", "Attempts at nodes by end", ["node", "kind"], registry=registry
         )
@@ -70,6 +71,13 @@ class GatewayMetrics:
         )
 
         self.keys = KeyMetrics(registry)
+
+    def answered(self, status: int) -> None:
+        """Count what a client was told."""
+        counter = self._answered.get(status)  # finding a label's counter takes longer than counting
+        if counter is None:
+            counter = self._answered[status] = self.requests.labels(str(status))
+        counter.inc()
 
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""

@@ -1,7 +1,6 @@
 """The last decisions and what became of them: for `explain`, and as one event each for whoever listens."""
 
 from collections import OrderedDict
-from dataclasses import replace
 from itertools import chain, islice
 
 from isochrone.model import Outcome
@@ -27,7 +26,13 @@ class Records:
         """Add the outcome of one attempt to its record."""
         record = self._open.get(outcome.request_id)
         if record is not None:
-            self._open[outcome.request_id] = replace(record, outcomes=(*record.outcomes, outcome))
+            self._open[outcome.request_id] = Record(
+                record.gateway,
+                record.decided_unix_ms,
+                record.stream,
+                record.decision,
+                (*record.outcomes, outcome),
+            )
 
     def end(self, request_id: str) -> Record | None:
         """The request has ended; returns its whole record, None when it never began."""

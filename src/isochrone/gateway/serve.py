@@ -79,7 +79,7 @@ class Serve:
             self._count(status)
 
     def _count(self, status: int) -> None:
-        self._parts.metrics.requests.labels(str(status)).inc()
+        self._parts.metrics.answered(status)
 
     async def _admitted(self, exchange: Exchange, key: Key | None) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
@@ -92,7 +92,7 @@ class Serve:
                 read_objective(exchange.header),
                 openai.hidden(key.name, self._salt) if key is not None else "",
                 self._salt,
-                parts.settings.json_depth_max,
+                json_depth_max=parts.settings.json_depth_max,
             )
             router = _router(exchange, parts)
             request = openai.parse_request(ask, exchange.body)

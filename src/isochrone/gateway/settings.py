@@ -64,6 +64,7 @@ class GatewaySettings:
         cors_origins: web pages of these origins may ask, `*` for all; those of any other get 403.
         records_max: decisions kept for `explain`.
         rtt_probe_s: seconds between two probes of one node.
+        rtt_probes_per_s_max: probes of all nodes together; of many nodes each is probed less often.
         rtt_probe_s_max: a probe that takes longer is given up.
         probes_in_flight_max: probes for a policy's sake at once; the next one is dropped and counted.
         probe_s_max: such a probe is given up after so long: its answer would be too old to use.
@@ -94,6 +95,7 @@ class GatewaySettings:
     cors_origins: frozenset[str] = frozenset()
     records_max: int = 1024
     rtt_probe_s: float = 2.0
+    rtt_probes_per_s_max: float = 50.0
     rtt_probe_s_max: float = 5.0
     probes_in_flight_max: int = 64
     probe_s_max: float = 1.0

@@ -27,6 +27,10 @@ class Bus(Protocol):
         """Send `payload` to whoever listens on `subject` now; dropped when the server is away."""
         ...
 
+    async def publish_heard(self, subject: str, payload: bytes) -> bool:
+        """As `publish`, and whether anybody listens: True comes half a second later."""
+        ...
+
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
         """Have `handler` called for each message on `subject` (NATS wildcards allowed).
 

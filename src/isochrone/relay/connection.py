@@ -147,6 +147,11 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_closing():
             self._transport.write(data)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the client reads as fast as we write, and is still there."""
+        return self._writable.is_set() and not self._lost
+
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises ConnectionResetError when the client has gone."""
         if not self._writable.is_set():

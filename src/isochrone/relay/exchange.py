@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head, value
+from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head
 from isochrone.relay.request_reader import Request
 
 _NUDGES_MAX = 8
@@ -21,6 +21,11 @@ class ReplySink(Protocol):
 
     def send(self, data: bytes) -> None:
         """Send or buffer `data`; thrown away when the client has gone."""
+        ...
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the buffer takes more before it must be drained."""
         ...
 
     async def drain(self) -> None:
@@ -66,6 +71,7 @@ class Exchange:
         self._http_1_0 = request.version == "1.0"
         self._keep_alive = request.keep_alive
         self._sink = sink
+        self._first: dict[bytes, bytes] | None = None
         self._started = False
         self._ended = False
         self._chunked = False
@@ -90,7 +96,9 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
-        return value(self.headers, name)
+        if self._first is None:  # nine headers are asked for on the way of one request
+            self._first = dict(reversed(self.headers))
+        return self._first.get(name)
 
     def reply(
         self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
@@ -129,20 +137,30 @@ class Exchange:
 
         Raises ConnectionResetError when the client has gone (the handler is cancelled then anyway).
         """
+        self.push(data)
+        await self._sink.drain()
+
+    def push(self, data: bytes) -> bool:
+        """Send or buffer one piece of the body; False when `drained` should be waited for before the next."""
         self._expect(started=True)
         if data and not self._bodiless:
             held, self._held = self._held, b""
             self._sink.send(held + (chunk(data) if self._chunked else data))
+        return self._sink.has_room
+
+    async def drained(self) -> None:
+        """Wait until the client has caught up. Raises ConnectionResetError as `write` does."""
         await self._sink.drain()
 
-    def end(self, trailers: Headers = ()) -> None:
-        """End a streamed reply. Trailers go only to a client that wants them."""
+    def end(self, trailers: Headers = (), *, last: bytes = b"") -> None:
+        """End a streamed reply, with its `last` piece. Trailers go only to a client that wants them."""
         self._expect(started=True)
-        last = b""
+        rest, self._held = self._held, b""
         if self._chunked and not self._bodiless:
-            last = last_chunk(trailers if self.wants_trailers else ())
-        held, self._held = self._held, b""
-        self._finish(held + last)
+            rest += (chunk(last) if last else b"") + last_chunk(trailers if self.wants_trailers else ())
+        elif not self._bodiless:
+            rest += last
+        self._finish(rest)
 
     def abort(self) -> None:
         """Cut the connection, so that the client sees a truncated body. What was written still arrives.

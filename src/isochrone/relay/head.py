@@ -138,7 +138,7 @@ def has_body(method: str, status: int) -> bool:
 
 def without_framing(headers: Headers) -> Headers:
     """`headers` less those that belong to one connection; the relay writes its own."""
-    return tuple(header for header in headers if header[0] not in _FRAMING)
+    return tuple([header for header in headers if header[0] not in _FRAMING])
 
 
 def reply_head(status: int, headers: Headers, framing: tuple[bytes, ...]) -> bytes:

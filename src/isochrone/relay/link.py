@@ -34,7 +34,7 @@ class Link(asyncio.Protocol):
         """Send one request; `connect_ms` is None on a connection from the pool."""
         response = self._response = Response(self, method, self._limits, connect_ms)
         if self.usable:
-            self._transport.writelines((head, body))
+            self._transport.write(head + body)
         else:
             self._end(None)  # the server closed it as soon as it was made
         return response

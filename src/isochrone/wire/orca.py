@@ -4,20 +4,41 @@ Source: Open Request Cost Aggregation, as Envoy reads it: `JSON {...}` with `app
 free names under `named_metrics`. Any ORCA-speaking proxy can use the utilisation; we read our own names.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 
 from isochrone.model import Load
 from isochrone.wire.errors import WireError
-from isochrone.wire.nodes import decode_load
+from isochrone.wire.nodes import check_load
 
 ORCA_BYTES_MAX = 2048
 _VALUE_MAX = 1e12
 _PREFIX = b"JSON "
 _FIELDS = ("slots", "running", "queued", "wait_s", "backlog_s", "inflow")
 _OPTIONAL = ("kv_used", "prefill_s")
-_COUNTS = ("slots", "running", "queued")
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """Our names under `named_metrics`; proxies may make floats of whole numbers."""
+
+    slots: float
+    running: float
+    queued: float
+    wait_s: float
+    backlog_s: float
+    inflow: float
+    kv_used: float = 0.0
+    prefill_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    named_metrics: _Named
+
+
+_reports = msgspec.json.Decoder(_Report)
 
 
 def encode_orca(load: Load) -> bytes:
@@ -35,16 +56,23 @@ def decode_orca(value: bytes) -> Load:
     if len(value) > ORCA_BYTES_MAX or not value.startswith(_PREFIX):
         raise WireError("endpoint-load-metrics is not in the JSON form, or too long")
     try:
-        report: Any = msgspec.json.decode(value[len(_PREFIX) :])
+        named = _reports.decode(memoryview(value)[len(_PREFIX) :]).named_metrics
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise WireError(f"endpoint-load-metrics can't be decoded: {error}") from error
-    named = report.get("named_metrics") if isinstance(report, dict) else None
-    told = (*_FIELDS, *(name for name in _OPTIONAL if isinstance(named, dict) and name in named))
-    if not isinstance(named, dict) or not all(_possible(named.get(name)) for name in told):
-        raise WireError(f"endpoint-load-metrics lacks a possible value of one of {', '.join(_FIELDS)}")
-    fields = {name: int(named[name]) if name in _COUNTS else named[name] for name in told}
-    return decode_load(msgspec.json.encode(fields))
-
-
-def _possible(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _VALUE_MAX
+        raise WireError(
+            f"endpoint-load-metrics lacks a possible value of one of {', '.join(_FIELDS)}: {error}"
+        ) from error
+    counts = named.slots, named.running, named.queued
+    if not max(counts) <= _VALUE_MAX or not min(counts) >= 0:  # true for NaN too, which can't be made a count
+        raise WireError(f"endpoint-load-metrics has an impossible count: {counts}")
+    load = Load(
+        int(named.slots),
+        int(named.running),
+        int(named.queued),
+        named.wait_s,
+        named.backlog_s,
+        named.inflow,
+        named.kv_used,
+        named.prefill_s,
+    )
+    check_load(load, "head")
+    return load
