@@ -96,7 +96,7 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
-        if self._first is None:  # nine headers are asked for on the way of one request
+        if self._first is None:  # seven are asked for on the way of one request
             self._first = dict(reversed(self.headers))
         return self._first.get(name)
 
