@@ -140,10 +140,7 @@ def fluid_bound(question: Question, window_s: float, terms: Terms, ways_max: int
     streams = streams_of(question, window_s)
     if len(streams) * len({(node.region, node.hardware.name) for node in question.nodes}) > ways_max:
         here = tuple(replace(node, region="") for node in question.nodes)
-        question = replace(
-            question, gateways=[""] * len(question.jobs), nodes=here, rtt_ms=lambda _a, _b: 0.0
-        )
-        streams = streams_of(question, window_s)
+        return fluid_goodput_per_s(streams, here, lambda _gateway, _node: 0.0, terms)
     return fluid_goodput_per_s(streams, question.nodes, question.rtt_ms, terms)
 
 
