@@ -161,16 +161,16 @@ def test_what_a_queue_or_a_cold_model_took_is_no_bias():
 def test_a_wait_that_the_node_accounts_for_is_no_bias_though_nobody_foresaw_it():
     speed = a_speed()
     for now_s in range(20):
-        told = Timings(queue_ms=800.0, load_ms=50.0, prefill_ms=100.0, prompt_tokens=100)
-        learn(speed, 970.0, float(now_s), told, rtt_ms=20.0, prefill_ms=100.0)
+        told = Timings(queue_ms=800.0, load_ms=50.0, prefill_ms=220.0, prompt_tokens=100)
+        learn(speed, 1090.0, float(now_s), told, rtt_ms=20.0, prefill_ms=220.0)
     assert speed.view(1, 20.0).bias_ms == pytest.approx(0.0, abs=1e-6)
 
 
 def test_what_a_node_leaves_out_of_its_account_is_its_bias():
     speed = a_speed()
     for now_s in range(20):
-        told = Timings(prefill_ms=100.0, prompt_tokens=100)
-        learn(speed, 420.0, float(now_s), told, rtt_ms=20.0, prefill_ms=100.0, wait_ms=300.0)
+        told = Timings(prefill_ms=220.0, prompt_tokens=100)
+        learn(speed, 540.0, float(now_s), told, rtt_ms=20.0, prefill_ms=220.0, wait_ms=300.0)
     assert speed.view(1, 20.0).bias_ms == pytest.approx(300.0, rel=0.1)
 
 

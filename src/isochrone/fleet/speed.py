@@ -70,7 +70,9 @@ class Lore:
             self.error.add(error_ms)
             self.kin.error.add(error_ms)
             if timings is not None and timings.prefill_ms > 0:
-                explained_ms = timings.queue_ms + timings.load_ms + timings.prefill_ms
+                computed = max(0, timings.prompt_tokens - timings.cached_tokens)
+                prefill_ms = self.prefill.at(computed) if self.prefill.count else timings.prefill_ms
+                explained_ms = timings.queue_ms + timings.load_ms + prefill_ms
                 self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
             elif estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 explained_ms = estimate.wait_ms + estimate.prefill_ms
@@ -94,10 +96,11 @@ class Lore:
         return self.bias.value * self._fade(now_s)
 
     def _learn_bias(self, unexplained_ms: float, now_s: float) -> None:
-        """Learn what no term explains: what a first token took beyond its way and the node's own account.
+        """Learn what no term explains: what a first token took beyond its way, the wait told and the prompt.
 
-        Not beyond its prediction: a wait that nobody could foresee is no property of the node, and speeds
-        learn from the same answer. A node that accounts for less time than it takes shows here.
+        The wait as the node told it, not as predicted: one that nobody could foresee is no property of the
+        node. The prompt by the speed as just learned, which follows slowly: the bias is quicker. A node that
+        tells less time than it takes shows here.
         """
         self.bias.weight *= self._fade(now_s)  # an old belief yields sooner to a new sample
         self.bias.add(unexplained_ms)
