@@ -27,7 +27,7 @@ _SUMS = (
 )
 _LEGEND = (
     "all in milliseconds; the least score is the soonest\n"
-    "learned: what answers lately took that the node's own account leaves out\n"
+    "learned: what answers lately took beyond the terms before it and the waits that nobody foresaw\n"
     "for others: what this prompt takes from those who come after it, on a busy network\n"
     "score: first token, a weighed part of the later tokens, for others, and a part of the uncertainty"
 )
