@@ -264,6 +264,13 @@ def haproxy(place: Place) -> Running:
     return Running("haproxy", port, place.start("haproxy", [debian("haproxy"), "-f", str(config)]))
 
 
+def bare(place: Place) -> Running:
+    """No gateway: what moving the bytes costs in Python, below which ours can't come."""
+    (port,) = free_ports(1)
+    command = [sys.executable, str(HERE / "gateway_bare.py"), str(port), *map(str, place.upstreams)]
+    return Running("bare", port, place.start("bare", command))
+
+
 def isochrone(place: Place) -> Running:
     """Ours, everything on: a key asked for, `nodes` nodes known over a real bus that pulse once a second."""
     port, bus = free_ports(2)
@@ -329,7 +336,7 @@ async def feed(state: Path, port: int, nodes: int, upstreams: list[int]) -> None
 
 
 PEERS: dict[str, Callable[[Place], Running]] = {
-    "isochrone": isochrone, "sglang": sglang, "vllm": vllm,
+    "isochrone": isochrone, "sglang": sglang, "vllm": vllm, "bare": bare,
     "nginx": nginx, "haproxy": haproxy, "litellm": litellm,
 }  # fmt: skip
 
