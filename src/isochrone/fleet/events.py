@@ -13,10 +13,11 @@ from isochrone.model import (
     Plan,
     Pulse,
     Request,
+    fleeting,
 )
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class PulseReceived:
     """A node spoke on the bus."""
 
@@ -58,7 +59,7 @@ class CardReceived:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class LoadReported:
     """A node told its load in the head or the trailer of a response."""
 
@@ -66,7 +67,7 @@ class LoadReported:
     load: Load
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Dispatched:
     """We sent a request to a node: reserve the work at once."""
 
@@ -75,7 +76,7 @@ class Dispatched:
     estimate: Estimate
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Finished:
     """A dispatched request ended, one way or another: release the work and learn."""
 
@@ -91,7 +92,7 @@ class Blamed:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class RttMeasured:
     """A probe went to a node and back, on a warm connection: the node is alive, and this far."""
 

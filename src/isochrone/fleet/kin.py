@@ -12,6 +12,8 @@ Point = tuple[float, float]
 
 _MEMORY = 40.0
 _KINDS_MAX = 64
+_ONE_IN = 8
+"""Of a kind that is known well, so many answers teach little more than one does."""
 
 
 @dataclass(slots=True)
@@ -20,6 +22,12 @@ class _Speeds:
 
     prefill: Line = field(default_factory=lambda: Line(_MEMORY))
     decode: Line = field(default_factory=lambda: Line(_MEMORY))
+    answers: int = 0
+
+    def wants_more(self) -> bool:
+        """Whether to take in the next answer: the first ones all, then one in some, for they are alike."""
+        self.answers += 1
+        return self.answers <= _MEMORY or self.answers % _ONE_IN == 0
 
     def learn(self, prefill: Point | None, decode: Point | None) -> None:
         if prefill is not None:
@@ -50,6 +58,8 @@ class Kin:
         speeds = self._kinds.get(kind)
         if speeds is None and len(self._kinds) < _KINDS_MAX:
             speeds = self._kinds[kind] = _Speeds()
+        if speeds is not None and not speeds.wants_more():
+            return
         prefill, decode = prefill_sample(timings), decode_sample(timings)
         self._any.learn(prefill, decode)
         if speeds is not None:

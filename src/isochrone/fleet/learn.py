@@ -21,11 +21,13 @@ class Average:
 
     def add(self, sample: float) -> None:
         """Take one more sample in."""
-        off = sample - self.value
-        if self.weight:
-            self.spread += (abs(off) - self.spread) / max(1.0, self.weight)
-        self.weight = min(self.weight + 1.0, self.memory)
-        self.value += off / self.weight
+        off, weight = sample - self.value, self.weight
+        if weight:
+            self.spread += (abs(off) - self.spread) / (weight if weight > 1.0 else 1.0)
+        weight += 1.0
+        weight = min(weight, self.memory)
+        self.weight = weight
+        self.value += off / weight
 
 
 @dataclass(slots=True)
@@ -40,10 +42,12 @@ class Flow:
     _value: float = 0.0
     _at_s: float = 0.0
 
-    def add(self, work_s: float, now_s: float) -> None:
-        """Count `work_s` seconds of work that came in now."""
-        self._value = self.at(now_s) + work_s / self.memory_s
+    def add(self, work_s: float, now_s: float) -> float:
+        """Count `work_s` seconds of work that came in now; returns the flow as of now, that included."""
+        self._value *= exp(-(now_s - self._at_s) / self.memory_s)
+        self._value += work_s / self.memory_s
         self._at_s = now_s
+        return self._value
 
     def at(self, now_s: float) -> float:
         """Seconds of work that came in a second, as of now."""
@@ -116,13 +120,13 @@ class Line:
     def add(self, x: float, y: float) -> None:
         """Take one more sample in."""
         fade = 1.0 - 1.0 / self.memory
-        self.weight *= fade
-        self.x *= fade
-        self.y *= fade
-        self.xx *= fade
-        self.xy *= fade
-        self._fold(x, y, 1.0)
+        self.weight = self.weight * fade + 1.0
+        self.x = self.x * fade + x
+        self.y = self.y * fade + y
+        self.xx = self.xx * fade + x * x
+        self.xy = self.xy * fade + x * y
         self.count += 1
+        self._fit = None
 
     def fit(self) -> tuple[float, float]:
         """(base, slope) as now believed; asked for far more often than it changes."""

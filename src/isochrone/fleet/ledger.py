@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.prefix import Sent
-from isochrone.model import Estimate
+from isochrone.model import Estimate, fleeting
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Flight:
     """A dispatched request.
 
@@ -52,10 +52,10 @@ class Ledger:
     flow: Flow
     open: dict[str, Reservation] = field(default_factory=dict)
 
-    def reserve(self, request_id: str, reservation: Reservation) -> None:
-        """Count one dispatch."""
+    def reserve(self, request_id: str, reservation: Reservation) -> float:
+        """Count one dispatch; returns the flow with it."""
         self.open[request_id] = reservation
-        self.flow.add(reservation.service_s, reservation.at_s)
+        return self.flow.add(reservation.service_s, reservation.at_s)
 
     def release(self, request_id: str) -> bool:
         """End one dispatch; False when it was not open (released already, or never made)."""

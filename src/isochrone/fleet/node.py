@@ -139,7 +139,7 @@ class NodeBelief:
         table.inflow[row], table.kv_used[row] = load.inflow, load.kv_used
         table.prefill_s[row] = load.prefill_s
         table.load_at_s[row] = table.heard_at_s[row] = now_s
-        if table.own_unseen[row]:
+        if table.own_unseen.item(row):
             self.count_unseen()
 
     def wait_s(self, now_s: float) -> float:
@@ -200,24 +200,23 @@ class NodeBelief:
         """Count one dispatch."""
         if self._ledger is None:
             self._ledger = Ledger(Flow(self._settings.flow_memory_s))
-        service_s, prefill_s = estimate.service_s, estimate.prefill_ms / 1e3
-        reservation = Reservation(now_s, service_s, prefill_s)
-        self._ledger.reserve(request_id, reservation)
+        reservation = Reservation(now_s, estimate.service_s, estimate.prefill_ms / 1e3)
         table, row = self._table, self.row
+        table.own_flow[row], table.own_flow_at_s[row] = self._ledger.reserve(request_id, reservation), now_s
         table.own_in_flight[row] = len(self._ledger.open)
         self._count((reservation,))
-        table.own_flow[row], table.own_flow_at_s[row] = self._ledger.flow.at(now_s), now_s
 
     def release(self, request_id: str) -> None:
         """End one dispatch; no error when it was not open."""
         if self._ledger is not None and self._ledger.release(request_id):
             self._table.own_in_flight[self.row] = len(self._ledger.open)
-            if self._table.own_unseen[self.row]:
+            if self._table.own_unseen.item(self.row):
                 self.count_unseen()
 
     def count_unseen(self) -> None:
         """Count anew what of our work the last report can't know of."""
-        unseen = self._ledger.unseen(self.load_at_s, self.rtt_ms / 1e3) if self._ledger is not None else ()
+        rtt_s = self._table.rtt_ms.item(self.row) / 1e3
+        unseen = self._ledger.unseen(self.load_at_s, rtt_s) if self._ledger is not None else ()
         table, row = self._table, self.row
         table.own_unseen[row] = table.own_unseen_s[row] = table.own_unseen_prefill_s[row] = 0.0
         table.own_idle_s[row] = table.own_prompt_idle_s[row] = 0.0

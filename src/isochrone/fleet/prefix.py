@@ -13,7 +13,7 @@ from itertools import takewhile
 
 from isochrone.fleet.learn import Line
 from isochrone.fleet.owners import Owners
-from isochrone.model import PromptBlocks
+from isochrone.model import PromptBlocks, fleeting
 
 _CAPACITY_MIN = 64.0
 _SHRINK = 0.8
@@ -107,7 +107,7 @@ def _new_line() -> Line:
     return line
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Sent:
     """What was believed of the cache as a prompt was sent.
 

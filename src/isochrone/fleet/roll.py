@@ -73,8 +73,8 @@ class FleetRoll(Roll):
         for index in indices:
             row = row_of(index)
             numbers = of_node(row)
-            (ready_in_s, told_at_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, bias_ms, bias_at_s,
-             error_ms, crowd, refused_until_s, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+            (ready_in_s, told_at_s, refused_until_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, crowd,
+             bias_ms, bias_at_s, error_ms, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
             usable = (
                 numbers[HEARD_AT_S] >= heard_since_s
                 and now_s >= numbers[EJECTED_UNTIL_S]

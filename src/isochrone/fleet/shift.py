@@ -71,14 +71,17 @@ class Shift:
         sigma = _SIGMA * max(_SPREAD_LEAST, self._spread.value)
         score = max(-_CUT, min(_CUT, residual / sigma))
         self._spread.add(abs(score) * sigma)
-        self._up.add(score, residual)
-        self._down.add(-score, residual)
-        run = self._up if self._up.sum > self._down.sum else self._down
+        up, down = self._up, self._down
+        if score > _SLACK or up.sum:  # else a sum of 0 stays 0
+            up.add(score, residual)
+        if score < -_SLACK or down.sum:
+            down.add(-score, residual)
+        run = up if up.sum > down.sum else down
         if run.sum <= _LIMIT:
             return None
         factor = exp(run.residuals / run.weight)
-        self._up.clear()
-        self._down.clear()
+        up.clear()
+        down.clear()
         return factor
 
 

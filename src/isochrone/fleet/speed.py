@@ -91,6 +91,21 @@ class Lore:
     def _line(self) -> SpeedLine:
         return SpeedLine(self.settings.samples_memory, changed_samples=self.settings.changed_samples)
 
+    def numbers(self) -> tuple[float, ...]:
+        """What stands in the columns of a `ModelTable` from `bias_ms` on."""
+        cached_base, cached_per_byte = self.prefix.tokens.fit()
+        return (
+            self.bias.value,
+            self.bias_at_s,
+            self.error.value if self.error.weight else -1.0,
+            cached_base if self.prefix.memory else 0.0,
+            cached_per_byte,
+            self.ttft_peak.value,
+            self.ttft_peak.at_s,
+            self.response.value,
+            self.service.value,
+        )
+
     def bias_ms(self, now_s: float) -> float:
         """The bias, faded to now."""
         return self.bias.value * self._fade(now_s)
@@ -238,18 +253,8 @@ class Speed:
         if row is None:
             return
         table.loading[row] = self.pulse.state is ModelState.LOADING
-        table.ready_in_s[row], table.heard_at_s[row] = self._ready_in_s(), self.heard_at_s
-        table.refused_until_s[row] = self.refused_until_s
-        table.prefill_base_ms[row], table.prefill_ms_per_token[row] = self._prefill()
-        table.tpot_ms_base[row], table.tpot_ms_slope[row] = self._tpot()
-        if (lore := self.lore) is not None:
-            table.bias_ms[row], table.bias_at_s[row] = lore.bias.value, lore.bias_at_s
-            table.error_ms[row] = lore.error.value if lore.error.weight else -1.0
-            table.crowd[row] = self._crowd()
-            cached_base, table.cached_per_byte[row] = lore.prefix.tokens.fit()
-            table.cached_base[row] = cached_base if lore.prefix.memory else 0.0
-            table.ttft_peak_ms[row], table.ttft_peak_at_s[row] = lore.ttft_peak.value, lore.ttft_peak.at_s
-            table.response_ms[row], table.service_ms[row] = lore.response.value, lore.service.value
+        now = (self._ready_in_s(), self.heard_at_s, self.refused_until_s, *self._prefill(), *self._tpot())
+        table.write(row, now if self.lore is None else (*now, self._crowd(), *self.lore.numbers()))
 
     def _ready_in_s(self) -> float:
         """Seconds from `heard_at_s` until ready: the node's claim, and how late its loads lately were."""

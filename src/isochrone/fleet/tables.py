@@ -4,7 +4,7 @@ These arrays are where a belief's numbers are kept, not a copy of them. A node h
 while it is known; a model has a `ModelTable` with one row for each node that lists it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from math import exp
 from struct import Struct
@@ -20,6 +20,8 @@ _ROWS_MIN = 16
 
 _FLOW_MIN = 1e-9
 """Less than this, of slot-seconds or requests a second, is what rounding leaves of nothing."""
+
+_STRUCTS = [Struct(f"{count}d") for count in range(32)]
 
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
@@ -45,7 +47,7 @@ class Table:
         self._floats = [name for name, (dtype, _) in self.fills.items() if dtype == "f8"]
         self._others = [name for name, (dtype, _) in self.fills.items() if dtype != "f8"]
         self._block = np.empty((0, len(self._floats)))
-        self._row, self._row_bytes = Struct(f"{self.told}d"), 8 * len(self._floats)
+        self._row, self._row_bytes = _STRUCTS[self.told], 8 * len(self._floats)
         for name in self._others:
             setattr(self, name, np.empty(0, self.fills[name][0]))
         self._make_room(_ROWS_MIN)
@@ -82,6 +84,13 @@ class Table:
     def numbers(self, row: int) -> Row:
         """The first `told` columns of floats of one row, in the order of `fills`."""
         return self._row.unpack_from(self._bytes, row * self._row_bytes)
+
+    def write(self, row: int, numbers: Sequence[float]) -> None:
+        """Write the first columns of floats of one row at once, in the order of `fills`.
+
+        With seventeen that takes half of the time of as many assignments; with five it takes longer.
+        """
+        _STRUCTS[len(numbers)].pack_into(self._bytes, row * self._row_bytes, *numbers)
 
     def reset(self, row: int) -> None:
         """Make the row as if never written."""
@@ -265,15 +274,15 @@ class ModelTable(Table):
         "loading": ("?", 0),
         "ready_in_s": ("f8", 0.0),
         "heard_at_s": ("f8", 0.0),
+        "refused_until_s": ("f8", 0.0),
         "prefill_base_ms": ("f8", 0.0),
         "prefill_ms_per_token": ("f8", 0.0),
         "tpot_ms_base": ("f8", 0.0),
         "tpot_ms_slope": ("f8", 0.0),
+        "crowd": ("f8", 0.0),
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
         "error_ms": ("f8", -1.0),
-        "crowd": ("f8", 0.0),
-        "refused_until_s": ("f8", 0.0),
         "cached_base": ("f8", 0.0),
         "cached_per_byte": ("f8", 0.25),
         "ttft_peak_ms": ("f8", 0.0),

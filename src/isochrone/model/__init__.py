@@ -7,6 +7,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion, Origin, SloRoom
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
+from isochrone.model.fleeting import fleeting
 from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
 from isochrone.model.key import KEYS_MAX, NO_LIMITS, Key, KeyLimits
 from isochrone.model.listed import ListedColumns, name_hash
@@ -66,5 +67,6 @@ __all__ = [
     "Roll",
     "SloRoom",
     "Timings",
+    "fleeting",
     "name_hash",
 ]

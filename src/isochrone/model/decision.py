@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, overload
 
+from isochrone.model.fleeting import fleeting
 
-@dataclass(frozen=True, slots=True)
+
+@fleeting(frozen=True, slots=True)
 class Estimate:
     """When one node would answer one request, term by term; all in milliseconds unless named otherwise.
 
@@ -54,7 +56,7 @@ class Estimate:
         return (self.prefill_ms + self.decode_ms) / 1e3
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Candidate:
     """A node that could have been chosen, and when it would have answered."""
 
@@ -128,7 +130,7 @@ class Origin(StrEnum):
     """All nodes were compared."""
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class SloRoom:
     """How the choice stands to the client's SLO, by prediction.
 
@@ -160,7 +162,7 @@ class SloRoom:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Decision:
     """Which node gets a request, and why.
 

@@ -1,7 +1,8 @@
 """What became of a request on one node."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from isochrone.model.fleeting import fleeting
 
 
 class OutcomeKind(StrEnum):
@@ -20,7 +21,7 @@ class OutcomeKind(StrEnum):
     """The client went away."""
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Timings:
     """What the node measured of one answer, as told in the response's trailer. A claim, not a fact.
 
@@ -45,7 +46,7 @@ class Timings:
     concurrency: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Outcome:
     """How one attempt of one request at one node ended, measured by the gateway.
 

@@ -1,11 +1,10 @@
 """What a node says of itself once a second, and in the head and the trailer of each response."""
 
-from dataclasses import dataclass
-
+from isochrone.model.fleeting import fleeting
 from isochrone.model.node import ModelState
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Load:
     """Work on a node at one instant.
 
@@ -31,7 +30,7 @@ class Load:
     prefill_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class ModelPulse:
     """One model on one node at one instant. Speeds are the node's own claim, 0 when not yet measured.
 
@@ -53,7 +52,7 @@ class ModelPulse:
     tpot_ms: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Pulse:
     """The state of a node at one instant, published once a second on core NATS.
 

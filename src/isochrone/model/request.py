@@ -4,8 +4,10 @@ from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+from isochrone.model.fleeting import fleeting
 
-@dataclass(frozen=True, slots=True)
+
+@fleeting(frozen=True, slots=True)
 class PromptBlocks:
     """The prompt as a chain of hashed blocks, hashed once a request.
 
@@ -57,7 +59,7 @@ class Objective:
 NO_OBJECTIVE = Objective()
 
 
-@dataclass(frozen=True, slots=True)
+@fleeting(frozen=True, slots=True)
 class Request:
     """One request for tokens.
 
