@@ -209,20 +209,20 @@ class Fleet:
             node = self._meet(pulse.node)
         known_before, last = node.known, node.pulse
         table, row = self._table, node.row
-        if (pulse.epoch, pulse.seq) <= (table.epoch[row], table.seq[row]):
+        if (pulse.epoch, pulse.seq) <= (table.epoch.item(row), table.seq.item(row)):
             return ()
         if last is not None and pulse.epoch > last.epoch:
             self._reborn(node)
         node.pulse = pulse
         table.epoch[row], table.seq[row], table.leaving[row] = pulse.epoch, pulse.seq, pulse.leaving
         node.hear_load(pulse.load, now_s)
-        self._models.hear(node, pulse.models, now_s)
-        effects = list(self._speaks_again(node))
+        more_models = self._models.hear(node, pulse.models, now_s)
+        effects = self._speaks_again(node)
         if pulse.card_digest != node.card_digest and self._may_ask_card(node, now_s):
-            effects.append(eff.CardWanted(node.name))
-        if self._now_known(node) and not known_before:
-            effects.append(eff.NodeJoined(node.name))
-        return tuple(effects)
+            effects = (*effects, eff.CardWanted(node.name))
+        if (more_models or not known_before) and self._now_known(node) and not known_before:
+            effects = (*effects, eff.NodeJoined(node.name))
+        return effects
 
     def _loads(self, event: ev.LoadsReceived) -> tuple[Effect, ...]:
         table, rows = self._table, self._table.take_pulses(event)

@@ -67,8 +67,11 @@ class Models:
                 lore.table.list_node(node.row)
                 speed.write(lore.table)
 
-    def hear(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> None:
-        """Take in what the node says of its models; what it no longer lists is forgotten with what it had."""
+    def hear(self, node: NodeBelief, models: tuple[ModelPulse, ...], now_s: float) -> bool:
+        """Take in what the node says of its models; what it no longer lists is forgotten with what it had.
+
+        Returns whether it lists one that it did not list before.
+        """
         while len(self._ever_listed) > self._settings.models_max:
             del self._ever_listed[next(iter(self._ever_listed))]
         if node.speeds and not (
@@ -76,16 +79,22 @@ class Models:
         ):
             for gone in node.speeds.keys() - {model.name for model in models}:
                 self.unlist(node, gone)
+        more = False
         for model in models:
             self._ever_listed.setdefault(model.name)
-            lore, speed = self.of(model.name), node.speeds.get(model.name)
+            speed = node.speeds.get(model.name)
+            if speed is not None and speed.knows(model):
+                continue
+            lore = self.of(model.name)
             if speed is None:
+                more = True
                 speed = node.speeds[model.name] = Speed(
                     self._settings, model, now_s, owners=lore.owners, kin=lore.kin, node=node.row
                 )
             else:
                 speed.hear(model, now_s)
             speed.write(lore.table)
+        return more
 
     def unlist(self, node: NodeBelief, model: str) -> None:
         """The node has it no more."""

@@ -146,6 +146,11 @@ class Speed:
     in_flight: int = 0
     lore: Lore | None = None
 
+    def knows(self, pulse: ModelPulse) -> bool:
+        """Whether that changes nothing, as most pulses: all was said before, and no kin stands in for it."""
+        claims = pulse.prefill_ms_per_token > 0.0 and pulse.tpot_ms > 0.0
+        return claims and pulse == self.pulse and pulse.state is not ModelState.LOADING
+
     def hear(self, pulse: ModelPulse, now_s: float) -> None:
         """Fold in what the node says; a model that left memory took its prefix cache along."""
         if pulse.state is not ModelState.READY:

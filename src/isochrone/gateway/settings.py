@@ -95,7 +95,7 @@ class GatewaySettings:
     cors_origins: frozenset[str] = frozenset()
     records_max: int = 1024
     rtt_probe_s: float = 2.0
-    rtt_probes_per_s_max: float = 50.0
+    rtt_probes_per_s_max: float = 25.0
     rtt_probe_s_max: float = 5.0
     probes_in_flight_max: int = 64
     probe_s_max: float = 1.0
