@@ -52,7 +52,6 @@ class Exchange:
         method: upper case.
         path: the target without its query, percent signs not decoded.
         query: what follows the `?`, or "".
-        headers: names in lower case.
         body: the whole body, at most `ServerLimits.body_bytes_max`.
         peer: `host:port` of the client.
         wants_trailers: the client takes trailers; without that `end` leaves them out.
@@ -63,7 +62,6 @@ class Exchange:
         self.method = request.method
         self.path = request.path
         self.query = request.query
-        self.headers = request.headers
         self.body = request.body
         self.peer = peer
         self.wants_trailers = request.wants_trailers
@@ -71,7 +69,7 @@ class Exchange:
         self._http_1_0 = request.version == "1.0"
         self._keep_alive = request.keep_alive
         self._sink = sink
-        self._first: dict[bytes, bytes] | None = None
+        self._headers = request.headers
         self._started = False
         self._ended = False
         self._chunked = False
@@ -96,9 +94,8 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
-        if self._first is None:  # seven are asked for on the way of one request
-            self._first = dict(reversed(self.headers))
-        return self._first.get(name)
+        told = self._headers.get(name)
+        return None if told is None else told[0]
 
     def reply(
         self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
