@@ -111,16 +111,16 @@ class Attempter:
         url = f"{route.url}{exchange.path}"
         response = await self.client.request("POST", url, headers, exchange.body)
         try:
-            attempt.status = response.status
+            status = attempt.status = response.status
             if not response.complete:  # else the trailer's is here, which is newer
                 self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
-            if response.status in _REFUSALS:
+            if status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
-            elif response.status in _NODES_FAULT or not 200 <= response.status < 500:
+            elif status in _NODES_FAULT or not 200 <= status < 500:
                 attempt.end(OutcomeKind.FAILED, await _quote(response))
-            elif 300 <= response.status < 400:
-                attempt.end(OutcomeKind.FAILED, f"status {response.status}: redirects are not followed")
+            elif 300 <= status < 400:
+                attempt.end(OutcomeKind.FAILED, f"status {status}: redirects are not followed")
             else:
                 await self._relay(exchange, way, response)
         finally:
