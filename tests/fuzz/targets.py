@@ -9,7 +9,7 @@ from typing import Any
 
 import h11
 
-from isochrone.relay.head import Headers
+from isochrone.relay.head import Headers, Values
 from isochrone.relay.limits import ServerLimits
 from isochrone.relay.reply_reader import ReplyError, ReplyReader
 from isochrone.relay.request_reader import RequestReader
@@ -147,7 +147,7 @@ def read_requests(parts: list[bytes]) -> tuple[list[Any], int | None]:
     reader = RequestReader(LIMITS)
     for part in parts:
         reader.feed(part)
-    ready = [(r.method, r.path, r.query, r.headers, r.body) for r in reader.ready]
+    ready = [(r.method, r.path, r.query, pairs(r.headers), r.body) for r in reader.ready]
     return ready, reader.refusal.status if reader.refusal else None
 
 
@@ -192,6 +192,11 @@ def h11_request(data: bytes) -> Theirs | None:
                 return None
     except h11.RemoteProtocolError:
         return None
+
+
+def pairs(headers: Values) -> Headers:
+    """Each header with each of its values."""
+    return tuple((name, value) for name, values in headers.items() for value in values)
 
 
 def unframed(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

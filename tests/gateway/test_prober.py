@@ -74,7 +74,7 @@ class Lab:
         """Sent, dropped, failed."""
         metrics = self.metrics
         counters = (metrics.probes_sent, metrics.probes_dropped, metrics.probes_failed)
-        return tuple(counter._value.get() for counter in counters)
+        return tuple(sample.value for counter in counters for sample in next(counter.collect()).samples[:1])
 
 
 async def ended(prober: Prober) -> None:

@@ -128,9 +128,10 @@ async def test_head_and_first_piece_leave_together(serve, dial):
     ]
 
 
-async def test_a_head_without_a_piece_leaves_by_itself(serve, dial):
+async def test_a_head_leaves_with_an_empty_piece_before_any_other(serve, dial):
     async def handler(exchange):
         exchange.start(200, ())
+        exchange.push(b"")
         await asyncio.Event().wait()
 
     raw = await dial((await serve(handler)).port)

@@ -83,11 +83,12 @@ class Attempter:
         another node may be tried. Only cancellation is raised; `attempt` then says CANCELLED.
         """
         attempt.sent_s = self.clock.now_s()
+        limit = asyncio.timeout(request.deadline_s - attempt.sent_s)
+        way = _Way(request, route, attempt, limit)
+        self.membership.listen(route.node, way.heard_of)
         try:
-            async with asyncio.timeout(request.deadline_s - attempt.sent_s) as limit:
-                silence = _Silence(limit, attempt, route.stall_s_max)
-                with self.membership.told_of_silence(route.node, silence.heard_of):
-                    await self._converse(exchange, request, _Way(route, attempt, silence))
+            async with limit:
+                await self._converse(exchange, way)
         except TimeoutError:
             if attempt.silent and self.clock.now_s() < request.deadline_s:
                 attempt.end(OutcomeKind.SILENT, "fell silent while it worked on the request")
@@ -95,10 +96,12 @@ class Attempter:
                 attempt.end(OutcomeKind.TIMED_OUT, "the deadline passed")
         except UpstreamError as error:
             attempt.end(OutcomeKind.FAILED, str(error))
+        finally:
+            self.membership.unlisten(route.node, way.heard_of)
 
-    async def _converse(self, exchange: Exchange, request: Request, way: "_Way") -> None:
+    async def _converse(self, exchange: Exchange, way: "_Way") -> None:
         route, attempt = way.route, way.attempt
-        left_ms = max(1, int((request.deadline_s - attempt.sent_s) * 1e3))
+        left_ms = max(1, int((way.request.deadline_s - attempt.sent_s) * 1e3))
         headers = (
             (b"content-type", b"application/json"),
             (b"te", b"trailers"),
@@ -108,44 +111,33 @@ class Attempter:
         url = f"{route.url}{exchange.path}"
         response = await self.client.request("POST", url, headers, exchange.body)
         try:
-            attempt.status = response.status
+            status = attempt.status = response.status
             if not response.complete:  # else the trailer's is here, which is newer
                 self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
-            if response.status in _REFUSALS:
+            if status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
-            elif response.status in _NODES_FAULT or not 200 <= response.status < 500:
+            elif status in _NODES_FAULT or not 200 <= status < 500:
                 attempt.end(OutcomeKind.FAILED, await _quote(response))
-            elif 300 <= response.status < 400:
-                attempt.end(OutcomeKind.FAILED, f"status {response.status}: redirects are not followed")
+            elif 300 <= status < 400:
+                attempt.end(OutcomeKind.FAILED, f"status {status}: redirects are not followed")
             else:
-                await self._relay(exchange, request, way, response)
+                await self._relay(exchange, way, response)
         finally:
             response.close()
 
-    async def _relay(self, exchange: Exchange, request: Request, way: "_Way", response: Response) -> None:
-        route, attempt, silence = way.route, way.attempt, way.silence
+    async def _relay(self, exchange: Exchange, way: "_Way", response: Response) -> None:
+        route, attempt = way.route, way.attempt
         headers = (
-            *((name, value) for name, value in response.headers if name in _REPLY_HEADERS),
+            *[header for header in response.headers if header[0] in _REPLY_HEADERS],
             (HEADER_NODE, route.node.encode()),
             *route.reply_headers,
         )
-        held, split = await anext(response, b""), split_events if request.stream else split_done
+        held = await anext(response, b"")
         attempt.first_byte_s = self.clock.now_s()
-        silence.answer_began()
         exchange.start(response.status, headers)
-
-        def take(data: bytes) -> bool:
-            nonlocal held
-            silence.heard()
-            now, held = split(held + data if held else data)
-            return exchange.push(now)
-
         if not response.complete:  # an answer that came in one piece leaves in one
-            first, held = held, b""
-            if first and not take(first):
-                await exchange.drained()
-            await response.forward(take, exchange.drained)
+            held = await _forward(exchange, way, response, held)
         self._read_trailers(route.node, response, attempt)
         attempt.end(OutcomeKind.ANSWERED)
         await exchange.drained()
@@ -171,49 +163,52 @@ class Attempter:
         self.membership.step(LoadReported(node, load))
 
 
-@dataclass(frozen=True, slots=True)
 class _Way:
-    """One attempt under way."""
-
-    route: Route
-    attempt: Attempt
-    silence: "_Silence"
-
-
-class _Silence:
-    """Shortens the wait for a node that stopped speaking on the bus.
+    """One attempt under way, and how long we wait for a node that stopped speaking on the bus.
 
     Before the first byte a silent node is given up at once: another can still answer. After it the stream is
     the better witness: a silent node is given up only when its stream stalls as well.
     """
 
-    def __init__(self, limit: asyncio.Timeout, attempt: Attempt, stall_s_max: float) -> None:
-        self._limit, self._attempt, self._stall_s_max = limit, attempt, stall_s_max
-        self._began = False
-        self._deadline_s = limit.when()
+    def __init__(self, request: Request, route: Route, attempt: Attempt, limit: asyncio.Timeout) -> None:
+        self.request, self.route, self.attempt = request, route, attempt
+        self._limit, self._deadline_s = limit, limit.when()
 
     def heard_of(self, *, silent: bool) -> None:
         """The node has been silent for too long, or speaks again."""
-        self._attempt.silent = silent
+        self.attempt.silent = silent
         if silent:
-            self._give_up_in(self._stall_s_max if self._began else 0.0)
+            began = self.attempt.first_byte_s is not None
+            self._give_up_in(self.route.stall_s_max if began else 0.0)
         elif not self._limit.expired():
             self._limit.reschedule(self._deadline_s)
 
-    def answer_began(self) -> None:
-        """The first byte is here."""
-        self._began = True
-
     def heard(self) -> None:
         """Bytes came in."""
-        if self._attempt.silent:
-            self._give_up_in(self._stall_s_max)
+        if self.attempt.silent:
+            self._give_up_in(self.route.stall_s_max)
 
     def _give_up_in(self, patience_s: float) -> None:
         if self._limit.expired():
             return
         when_s = asyncio.get_running_loop().time() + patience_s
         self._limit.reschedule(when_s if self._deadline_s is None else min(when_s, self._deadline_s))
+
+
+async def _forward(exchange: Exchange, way: _Way, response: Response, first: bytes) -> bytes:
+    """Hand the body on as it arrives, beginning with its `first` bytes; returns what goes with its end."""
+    held, split = b"", split_events if way.request.stream else split_done
+
+    def take(data: bytes) -> bool:
+        nonlocal held
+        way.heard()
+        now, held = split(held + data if held else data)
+        return exchange.push(now)
+
+    if not take(first):
+        await exchange.drained()
+    await response.forward(take, exchange.drained)
+    return held
 
 
 async def _quote(response: Response) -> str:

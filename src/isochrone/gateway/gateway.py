@@ -147,7 +147,7 @@ class Gateway:
             return self._health(exchange)
         key = self._key_of(exchange)
         if key is None and self._keys.asked_for and not self._for_network(exchange):
-            self._metrics.requests.labels("401").inc()
+            self._metrics.answered(401)
             return _error(exchange, 401, "The API key is missing or wrong.", "invalid_api_key")
         if not methods:
             return _not_found(exchange)

@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from itertools import count
 from typing import Any
 
@@ -113,17 +112,16 @@ class Membership:
         """What is believed now, to place `request`, with a plan that is fresh or soon will be."""
         return self._planner.view(request, router)
 
-    @contextmanager
-    def told_of_silence(self, node: str, listener: Listener) -> Iterator[None]:
-        """Have `listener` called, while the context lasts, when `node` falls silent or speaks again."""
-        listeners = self._listeners.setdefault(node, set())
-        listeners.add(listener)
-        try:
-            yield
-        finally:
-            listeners.discard(listener)
-            if not listeners:
-                self._listeners.pop(node, None)
+    def listen(self, node: str, listener: Listener) -> None:
+        """Have `listener` called when `node` falls silent or speaks again, until `unlisten`."""
+        self._listeners.setdefault(node, set()).add(listener)
+
+    def unlisten(self, node: str, listener: Listener) -> None:
+        """Call `listener` no more."""
+        listeners = self._listeners[node]
+        listeners.discard(listener)
+        if not listeners:
+            del self._listeners[node]
 
     # -- in ------------------------------------------------------------------------------------------
 

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 
 from isochrone.demand import ArrivalRates
+from isochrone.gateway.counts import Counts
 from isochrone.gateway.key_metrics import KeyMetrics
 from isochrone.model import Decision, Estimate, Outcome, OutcomeKind
 
@@ -20,12 +21,11 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "isochrone_requests_total", "Requests by what the client was told", ["status"], registry=registry
+        self._requests = Counts(
+            "isochrone_requests_total", "Requests by what the client was told", ("status",), registry=registry
         )
-        self._answered: dict[int, Counter] = {}
-        self._attempts = Counter(
-            "isochrone_attempts_total", "Attempts at nodes by end", ["node", "kind"], registry=registry
+        self._attempts = Counts(
+            "isochrone_attempts_total", "Attempts at nodes by end", ("node", "kind"), registry=registry
         )
         self._ttft = Histogram(
             "isochrone_time_to_first_token_seconds",
@@ -40,19 +40,19 @@ class GatewayMetrics:
             registry=registry,
             buckets=_SHARES,
         )
-        self._slo = Counter(
+        self._slo = Counts(
             "isochrone_slo_decisions_total",
             "First decisions on requests with an SLO, by whether the choice was predicted to keep it",
-            ["predicted"],
+            ("predicted",),
             registry=registry,
         )
-        self.probes_sent = Counter(
+        self.probes_sent = Counts(
             "isochrone_probes_sent_total", "Probes sent for a policy's sake", registry=registry
         )
-        self.probes_dropped = Counter(
+        self.probes_dropped = Counts(
             "isochrone_probes_dropped_total", "Probes not sent: too many were under way", registry=registry
         )
-        self.probes_failed = Counter(
+        self.probes_failed = Counts(
             "isochrone_probes_failed_total", "Probes sent that brought no load", registry=registry
         )
         self._idle_heard = Gauge(
@@ -74,19 +74,16 @@ class GatewayMetrics:
 
     def answered(self, status: int) -> None:
         """Count what a client was told."""
-        counter = self._answered.get(status)  # finding a label's counter takes longer than counting
-        if counter is None:
-            counter = self._answered[status] = self.requests.labels(str(status))
-        counter.inc()
+        self._requests.add(str(status))
 
     def decided(self, decision: Decision) -> None:
         """Count what an SLO can expect of a request's first decision."""
         if decision.slo is not None:
-            self._slo.labels("met" if decision.slo.met else "unmet").inc()
+            self._slo.add("met" if decision.slo.met else "unmet")
 
     def attempted(self, outcome: Outcome, estimate: Estimate) -> None:
         """Count one attempt."""
-        self._attempts.labels(outcome.node, outcome.kind.value).inc()
+        self._attempts.add(outcome.node, outcome.kind)
         if outcome.kind is OutcomeKind.ANSWERED and outcome.ttft_ms:
             self._ttft.labels(outcome.node).observe(outcome.ttft_ms / 1e3)
             self._error.observe(abs(estimate.ttft_ms - outcome.ttft_ms) / outcome.ttft_ms)

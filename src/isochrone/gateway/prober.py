@@ -55,9 +55,9 @@ class Prober:
         view = parts.membership.fleet.view(model, parts.clock.now_s())
         for node in draw_probes(view, parts.luck, min(per_request, most)):
             if len(self._under_way) >= most:
-                parts.metrics.probes_dropped.inc()
+                parts.metrics.probes_dropped.add()
                 continue
-            parts.metrics.probes_sent.inc()
+            parts.metrics.probes_sent.add()
             task = asyncio.create_task(self._probe(node, model))
             self._under_way.add(task)
             task.add_done_callback(self._ended)
@@ -85,7 +85,7 @@ class Prober:
             answer = None
             self._parts.membership.undecodable += 1
         if answer is None:
-            self._parts.metrics.probes_failed.inc()
+            self._parts.metrics.probes_failed.add()
         else:
             self._parts.membership.step(answer)
 

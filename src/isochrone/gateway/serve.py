@@ -76,10 +76,7 @@ class Serve:
                 status = await self._admitted(exchange, key)
         finally:
             self._in_flight.leave()
-            self._count(status)
-
-    def _count(self, status: int) -> None:
-        self._parts.metrics.answered(status)
+            self._parts.metrics.answered(status)
 
     async def _admitted(self, exchange: Exchange, key: Key | None) -> int:
         parts, now_s = self._parts, self._parts.clock.now_s()
@@ -210,9 +207,11 @@ class _Course:
             why = reasons or "the gateway has not heard of a node that has it, and may soon"
             return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
         left_ms = max(0.0, (self._request.deadline_s - decision.at_s) * 1e3)
-        if any(candidate.estimate.ttft_ms <= left_ms for candidate in decision.candidates):
-            return None  # most often known from the first: the others' estimates are not even made
+        if decision.candidates[0].estimate.ttft_ms <= left_ms:
+            return None  # nearly always: the others' estimates are not even made
         soonest_ms = min(candidate.estimate.ttft_ms for candidate in decision.candidates)
+        if soonest_ms <= left_ms:
+            return None
         return Refusal(
             503,
             f"No node can begin to answer within {left_ms:.0f} ms; the soonest would take about "

@@ -234,15 +234,14 @@ class Connection(asyncio.Protocol):
         if self._reader.continue_wanted:
             self._reader.continue_wanted = False
             self.send(CONTINUE)
-        if self._awaited is not self._reader.stage:
-            self._awaited = self._reader.stage
-            self._alarm.set(
-                {
-                    Stage.IDLE: self._limits.idle_s_max,
-                    Stage.HEAD: self._limits.head_s_max,
-                    Stage.BODY: self._limits.body_s_max,
-                }[self._awaited]
-            )
+        stage, limits = self._reader.stage, self._limits
+        if stage is self._awaited:
+            return
+        self._awaited = stage
+        if stage is Stage.IDLE:
+            self._alarm.set(limits.idle_s_max)
+        else:
+            self._alarm.set(limits.head_s_max if stage is Stage.HEAD else limits.body_s_max)
 
     def _begin(self, request: Request) -> None:
         self._alarm.clear()
@@ -250,18 +249,16 @@ class Connection(asyncio.Protocol):
         if not self._reader.ready:
             self._read_on()
         self._exchange = Exchange(request, self._peer, self)
-        self._task = asyncio.get_running_loop().create_task(self._handle(self._exchange))
+        self._task = asyncio.get_running_loop().create_task(self._service.handler(self._exchange))
         self._task.add_done_callback(self._on_handled)
-
-    async def _handle(self, exchange: Exchange) -> None:
-        await self._service.handler(exchange)
-        if not exchange.ended:
-            raise RuntimeError(f"the handler left {exchange.method} {exchange.path} without an end")
 
     def _on_handled(self, task: asyncio.Task[None]) -> None:
         """Make good what the handler left undone, and go on."""
         exchange = cast(Exchange, self._exchange)
         self._exchange = self._task = None
+        error = None if task.cancelled() else task.exception()
+        if error is None and not (exchange.ended or task.cancelled()):
+            error = RuntimeError(f"the handler left {exchange.method} {exchange.path} without an end")
         if exchange.started or self._leaving:
             exchange.abort()
         elif not exchange.ended:
@@ -272,7 +269,6 @@ class Connection(asyncio.Protocol):
             self._leave()
         else:
             self._advance()
-        error = None if task.cancelled() else task.exception()
         if error is not None and not (self._lost and isinstance(error, ConnectionError)):
             self._service.on_crash(error)  # last: it may raise itself
 

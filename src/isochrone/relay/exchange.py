@@ -1,8 +1,7 @@
 """One request and its reply, as a handler sees them."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from isochrone.relay.head import CONTINUE, Headers, chunk, has_body, last_chunk, reply_head
 from isochrone.relay.request_reader import Request
@@ -52,7 +51,6 @@ class Exchange:
         method: upper case.
         path: the target without its query, percent signs not decoded.
         query: what follows the `?`, or "".
-        headers: names in lower case.
         body: the whole body, at most `ServerLimits.body_bytes_max`.
         peer: `host:port` of the client.
         wants_trailers: the client takes trailers; without that `end` leaves them out.
@@ -63,7 +61,6 @@ class Exchange:
         self.method = request.method
         self.path = request.path
         self.query = request.query
-        self.headers = request.headers
         self.body = request.body
         self.peer = peer
         self.wants_trailers = request.wants_trailers
@@ -71,7 +68,7 @@ class Exchange:
         self._http_1_0 = request.version == "1.0"
         self._keep_alive = request.keep_alive
         self._sink = sink
-        self._first: dict[bytes, bytes] | None = None
+        self._headers = request.headers
         self._started = False
         self._ended = False
         self._chunked = False
@@ -96,9 +93,8 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
-        if self._first is None:  # seven are asked for on the way of one request
-            self._first = dict(reversed(self.headers))
-        return self._first.get(name)
+        told = self._headers.get(name)
+        return None if told is None else told[0]
 
     def reply(
         self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()
@@ -117,8 +113,7 @@ class Exchange:
     def start(self, status: int, headers: Headers) -> None:
         """Begin a streamed reply: chunked, or on HTTP/1.0 ended by the end of the connection.
 
-        The head leaves together with the first piece, or by itself when none is written in this turn of
-        the event loop.
+        The head leaves together with the first piece, which may be empty, or with the end.
         """
         self._expect(started=False)
         self._bodiless = not has_body(self.method, status)
@@ -130,7 +125,6 @@ class Exchange:
             framing += (b"transfer-encoding: chunked",)
         self._held = reply_head(status, headers + self.reply_headers, framing)
         self._started = True
-        asyncio.get_running_loop().call_soon(self._send_held)
 
     async def write(self, data: bytes) -> None:
         """Send one piece of the body; waits while the client reads more slowly than we write.
@@ -143,9 +137,11 @@ class Exchange:
     def push(self, data: bytes) -> bool:
         """Send or buffer one piece of the body; False when `drained` should be waited for before the next."""
         self._expect(started=True)
+        piece, self._held = self._held, b""
         if data and not self._bodiless:
-            held, self._held = self._held, b""
-            self._sink.send(held + (chunk(data) if self._chunked else data))
+            piece += chunk(data) if self._chunked else data
+        if piece:
+            self._sink.send(piece)
         return self._sink.has_room
 
     async def drained(self) -> None:
@@ -155,7 +151,7 @@ class Exchange:
     def end(self, trailers: Headers = (), *, last: bytes = b"") -> None:
         """End a streamed reply, with its `last` piece. Trailers go only to a client that wants them."""
         self._expect(started=True)
-        rest, self._held = self._held, b""
+        rest = self._held
         if self._chunked and not self._bodiless:
             rest += (chunk(last) if last else b"") + last_chunk(trailers if self.wants_trailers else ())
         elif not self._bodiless:
@@ -169,7 +165,8 @@ class Exchange:
         """
         if self._ended:
             return
-        self._send_held()
+        if self._held:
+            self._sink.send(self._held)
         self._ended = True
         self._sink.cut(by_reset=self._started and not self._chunked)
 
@@ -186,11 +183,6 @@ class Exchange:
         elif not (self._bodiless or self._held):
             self._nudges += 1
             self._sink.send(b"0")
-
-    def _send_held(self) -> None:
-        if self._held:
-            held, self._held = self._held, b""
-            self._sink.send(held)
 
     def _finish(self, data: bytes) -> None:
         self._ended = True
@@ -210,5 +202,5 @@ class Exchange:
             raise RuntimeError(f"the reply to {self.method} {self.path} {state}")
 
 
-Handler = Callable[[Exchange], Awaitable[None]]
+Handler = Callable[[Exchange], Coroutine[Any, Any, None]]
 """Answers one exchange. Cancelled when the client goes before the reply has ended."""

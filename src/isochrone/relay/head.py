@@ -7,6 +7,9 @@ from http import HTTPStatus
 Headers = tuple[tuple[bytes, bytes], ...]
 """Names in lower case, values without white space around them, in order of arrival."""
 
+Values = dict[bytes, list[bytes]]
+"""Headers by name: all values of each."""
+
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _FRAMING = frozenset(
     (b"connection", b"content-length", b"expect", b"keep-alive", b"transfer-encoding", b"upgrade")
@@ -77,13 +80,15 @@ def values(headers: Headers, name: bytes) -> list[bytes]:
     return [found for key, found in headers if key == name]
 
 
-def has_token(headers: Headers, name: bytes, token: bytes) -> bool:
-    """Whether the comma-separated list `name` holds `token` (lower case), parameters set aside."""
-    listed = b",".join(values(headers, name)).lower().split(b",")
-    return any(item.partition(b";")[0].strip() == token for item in listed)
+def has_token(listed: list[bytes] | None, token: bytes) -> bool:
+    """Whether one of the comma-separated lists, if any, holds `token` (lower case), parameters set aside."""
+    if listed is None:
+        return False
+    items = b",".join(listed).lower().split(b",")
+    return any(item.partition(b";")[0].strip() == token for item in items)
 
 
-def body_framing(version: str, headers: Headers) -> BodyFraming:
+def body_framing(version: str, headers: Values) -> BodyFraming:
     """Check what decides where a request ends and raise Refusal on any doubt.
 
     Two parsers that disagree about the end of a request let one client speak for another ("request
@@ -92,19 +97,17 @@ def body_framing(version: str, headers: Headers) -> BodyFraming:
     """
     if version not in ("1.0", "1.1"):
         raise Refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
-    hosts = values(headers, b"host")
+    hosts, lengths = headers.get(b"host", []), headers.get(b"content-length", [])
+    codings, expectations = headers.get(b"transfer-encoding", []), headers.get(b"expect", [])
     if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise Refusal(400, "A request needs exactly one Host header.")
     if hosts and _HOST_FIELD.fullmatch(hosts[0]) is None:
         raise Refusal(400, "The Host header must be `host` or `host:port`.")
-    lengths = values(headers, b"content-length")
-    codings = values(headers, b"transfer-encoding")
     if codings and (lengths or version == "1.0" or [c.lower() for c in codings] != [b"chunked"]):
         raise Refusal(400, "Transfer-Encoding must be `chunked` alone, on HTTP/1.1, without Content-Length.")
-    if len(lengths) > 1 or not all(length.isdigit() for length in lengths):
+    if len(lengths) > 1 or (lengths and not lengths[0].isdigit()):
         raise Refusal(400, "Content-Length must be one decimal number.")
-    expectations = [e.lower() for e in values(headers, b"expect")]
-    if expectations not in ([], [b"100-continue"]):
+    if expectations and [e.lower() for e in expectations] != [b"100-continue"]:
         raise Refusal(417, "The only expectation met here is `100-continue`.")
     length = None if codings else int(lengths[0]) if lengths else 0
     return BodyFraming(length, expects_continue=bool(expectations) and version == "1.1" and length != 0)
@@ -118,8 +121,8 @@ def split_target(method: str, target: bytes) -> tuple[str, str]:
     found = _TARGET.fullmatch(target)
     if found is None or (target == b"*") > (method == "OPTIONS"):
         raise Refusal(400, "The request's target must be a path, in ASCII, percent-encoded.")
-    path, query = (part.decode("ascii") for part in found.groups(b""))
-    return path or "/", query
+    path, query = found.groups(b"")
+    return path.decode("ascii") or "/", query.decode("ascii")
 
 
 def check_trailer(name: bytes) -> None:
@@ -136,15 +139,10 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status >= 200 and status not in (204, 304)
 
 
-def without_framing(headers: Headers) -> Headers:
-    """`headers` less those that belong to one connection; the relay writes its own."""
-    return tuple([header for header in headers if header[0] not in _FRAMING])
-
-
 def reply_head(status: int, headers: Headers, framing: tuple[bytes, ...]) -> bytes:
     """A reply's head. `framing` are whole lines that the relay adds. ValueError on CR, LF or NUL."""
     reason = _REASONS.get(status, b"Unknown")
-    return _head(b"HTTP/1.1 %d %b" % (status, reason), without_framing(headers), framing)
+    return _head(b"HTTP/1.1 %d %b" % (status, reason), headers, framing)
 
 
 def request_head(method: str, target: str, host: str, headers: Headers, body_bytes: int) -> bytes:
@@ -154,7 +152,7 @@ def request_head(method: str, target: str, host: str, headers: Headers, body_byt
         framing += (b"host: " + host.encode("ascii"),)
     if body_bytes or method in ("POST", "PUT", "PATCH"):
         framing += (b"content-length: %d" % body_bytes,)
-    return _head(f"{method} {target} HTTP/1.1".encode("ascii"), without_framing(headers), framing)
+    return _head(f"{method} {target} HTTP/1.1".encode("ascii"), headers, framing)
 
 
 def chunk(data: bytes) -> bytes:
@@ -168,9 +166,11 @@ def last_chunk(trailers: Headers) -> bytes:
 
 
 def _head(first_line: bytes, headers: Headers, framing: tuple[bytes, ...]) -> bytes:
-    lines = (first_line, *framing, *(name + b": " + held for name, held in headers))
-    head = b"\r\n".join(lines) + b"\r\n\r\n"
+    """The head, of `headers` without those that belong to one connection: `framing` are the relay's own."""
+    fields = [name + b": " + held for name, held in headers if name not in _FRAMING]
+    head = b"\r\n".join((first_line, *framing, *fields, b"", b""))
+    breaks = 2 + len(framing) + len(fields)
     # A line break inside a value would be a header, or a whole message, of somebody else's making.
-    if head.count(b"\r") != len(lines) + 1 or head.count(b"\n") != len(lines) + 1 or b"\0" in head:
+    if head.count(b"\r") != breaks or head.count(b"\n") != breaks or b"\0" in head:
         raise ValueError(f"CR, LF or NUL in one of the headers {[name for name, _ in headers]}")
     return head

@@ -60,11 +60,10 @@ class Link(asyncio.Protocol):
             self._transport.resume_reading()
 
     def reply_completed(self, *, keep_alive: bool) -> None:
-        """The reply has arrived whole: be ready for the next request, or close."""
+        """The reply has arrived whole, and reading goes on: be ready for the next request, or close."""
         self._response = None
         # A server that answers before it has read the request may not read the rest as one.
         if keep_alive and self.usable and not self._transport.get_write_buffer_size():
-            self.resume()
             self._pool.put(self)
         else:
             self.cut()

@@ -9,8 +9,8 @@ import httptools
 
 from isochrone.relay.head import (
     BodyFraming,
-    Headers,
     Refusal,
+    Values,
     body_framing,
     check_trailer,
     has_token,
@@ -32,6 +32,7 @@ class Request:
     """One request; whole when it lies in `RequestReader.ready`.
 
     Attributes:
+        headers: all values of each, names in lower case.
         version: `1.1` or `1.0`.
         keep_alive: the client wants the connection to last beyond the reply.
         wants_trailers: the client said `TE: trailers`, on HTTP/1.1.
@@ -40,7 +41,7 @@ class Request:
     method: str
     path: str
     query: str
-    headers: Headers
+    headers: Values
     version: str
     keep_alive: bool
     wants_trailers: bool
@@ -70,7 +71,8 @@ class RequestReader:
         self._closing = False
         self._standing_in = False
         self._target = b""
-        self._headers: list[tuple[bytes, bytes]] = []
+        self._headers: Values = {}
+        self._fields = 0
         self._request: Request
         self._framing = BodyFraming(0, expects_continue=False)
         self._body = bytearray()
@@ -138,9 +140,10 @@ class RequestReader:
             self._refuse(Refusal(431, "The request's headers are too long."))
         if self.stage is Stage.BODY:
             return None if self._standing_in else self._check_trailer(name.lower())
-        if len(self._headers) >= self._limits.headers_max:
+        self._fields += 1
+        if self._fields > self._limits.headers_max:
             self._refuse(Refusal(431, f"More than {self._limits.headers_max} headers."))
-        return self._headers.append((name.lower(), value.strip(b" \t")))
+        return self._headers.setdefault(name.lower(), []).append(value.strip(b" \t"))
 
     def _check_trailer(self, name: bytes) -> None:
         """A trailer is read and left out: nobody here asks for one."""
@@ -163,10 +166,9 @@ class RequestReader:
         self._field_bytes = self._bodiless_bytes = 0
 
     def _take_head(self, method: str, version: str) -> None:
-        headers = tuple(self._headers)
         if method == "CONNECT":
             raise Refusal(501, "This is not a proxy.")
-        self._framing = body_framing(version, headers)
+        self._framing = body_framing(version, self._headers)
         if (self._framing.length or 0) > self._limits.body_bytes_max:
             raise self._too_long()
         path, query = split_target(method, self._target)
@@ -174,10 +176,10 @@ class RequestReader:
             method=method,
             path=path,
             query=query,
-            headers=headers,
+            headers=self._headers,
             version=version,
             keep_alive=self._parser.should_keep_alive(),
-            wants_trailers=version == "1.1" and has_token(headers, b"te", b"trailers"),
+            wants_trailers=version == "1.1" and has_token(self._headers.get(b"te"), b"trailers"),
         )
 
     def on_body(self, piece: bytes) -> None:
@@ -200,8 +202,8 @@ class RequestReader:
         self.stage = Stage.IDLE
         self.continue_wanted = False
         self._target = b""
-        self._headers, self._body = [], bytearray()
-        self._field_bytes = self._bodiless_bytes = 0
+        self._headers, self._body = {}, bytearray()
+        self._fields = self._field_bytes = self._bodiless_bytes = 0
 
     def _too_long(self) -> Refusal:
         return Refusal(413, f"The body may be at most {self._limits.body_bytes_max} bytes long.")

@@ -156,7 +156,7 @@ class Response:
             self._link.cut()
             return
         if self._reader.complete:
-            self._paused = False
+            self._read_on()
             self._link.reply_completed(keep_alive=self._reader.keep_alive)
         elif self._reader.buffered_bytes > self._limits.read_buffer_bytes_max:
             self._paused = True
@@ -184,10 +184,13 @@ class Response:
 
     def _take(self) -> bytes:
         data = self._reader.take()
+        self._read_on()
+        return data
+
+    def _read_on(self) -> None:
         if self._paused:
             self._paused = False
             self._link.resume()
-        return data
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()

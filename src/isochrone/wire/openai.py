@@ -41,6 +41,7 @@ FIELD_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("user", "safety_identifier"), (str,), "a string"),
 )
 """Fields that are not read here: (names, types in Python, types in words). `wire.openapi` tells them too."""
+_TYPE_OF_FIELD = tuple((name, kinds, words) for names, kinds, words in FIELD_TYPES for name in names)
 
 _ERROR_TYPES = {
     400: "invalid_request_error",
@@ -201,13 +202,12 @@ def _client(ask: Ask, fields: dict[str, Any]) -> str:
 
 def _check_types(fields: dict[str, Any]) -> None:
     """Fields that are not read here, but of the wrong type would look like an engine's failure."""
-    for names, kinds, words in FIELD_TYPES:
-        for name in names:
-            value = fields.get(name)
-            if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-                raise BadRequestError(
-                    f"'{name}' must be {words}, not {_kind(value)}.", param=name, code="invalid_type"
-                )
+    for name, kinds, words in _TYPE_OF_FIELD:
+        value = fields.get(name)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise BadRequestError(
+                f"'{name}' must be {words}, not {_kind(value)}.", param=name, code="invalid_type"
+            )
     options = _optional(fields, "stream_options", dict, "an object") or {}
     if not isinstance(options.get("include_usage", False), bool):
         where = "stream_options.include_usage"

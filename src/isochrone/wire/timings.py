@@ -31,11 +31,19 @@ def decode_timings(data: bytes) -> Timings:
         timings = _decoder.decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise WireError(f"timings can't be decoded: {error}") from error
-    times = (timings.queue_ms, timings.load_ms, timings.prefill_ms, timings.decode_ms)
-    tokens = (timings.prompt_tokens, timings.cached_tokens, timings.output_tokens)
-    if not all(0 <= t <= MS_MAX for t in times):  # false for NaN too
+    if not (  # comparisons are false for NaN too
+        0 <= timings.queue_ms <= MS_MAX
+        and 0 <= timings.load_ms <= MS_MAX
+        and 0 <= timings.prefill_ms <= MS_MAX
+        and 0 <= timings.decode_ms <= MS_MAX
+    ):
         raise WireError(f"timings hold an impossible time: {timings}")
-    if not all(0 <= n <= TOKENS_MAX for n in tokens) or not 0 < timings.concurrency <= 1e6:
+    if not (
+        0 <= timings.prompt_tokens <= TOKENS_MAX
+        and 0 <= timings.cached_tokens <= TOKENS_MAX
+        and 0 <= timings.output_tokens <= TOKENS_MAX
+        and 0 < timings.concurrency <= 1e6
+    ):
         raise WireError(f"timings hold an impossible count: {timings}")
     return timings
 

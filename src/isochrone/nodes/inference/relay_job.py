@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from isochrone.model import Request, Timings
 from isochrone.nodes.inference.desk import Desk, Job
@@ -94,6 +95,17 @@ class _Arriving:
     patience: asyncio.Timeout
     silence_s_max: float
 
+    def heard(self) -> None:
+        """Bytes came in."""
+        if not self.patience.expired():
+            self.patience.reschedule(asyncio.get_running_loop().time() + self.silence_s_max)
+
+    async def drained(self, exchange: Exchange) -> None:
+        """Wait for a client that reads slowly, which is not the engine's silence."""
+        self.patience.reschedule(None)
+        await exchange.drained()
+        self.heard()
+
 
 def _load_header(parts: Relay) -> tuple[bytes, bytes]:
     return subjects.HEADER_LOAD, orca.encode_orca(parts.desk.load(parts.clock.now_s()))
@@ -112,23 +124,27 @@ async def _pass_on(parts: Relay, exchange: Exchange, task: Task, arriving: _Arri
     response, watch, job = arriving.response, task.watch, task.job
     streams = (response.header(b"content-type") or b"").startswith(_SSE)
     tail, done = Tail(_STREAM_TAIL_BYTES if streams else _WHOLE_TAIL_BYTES), b""
-    async for data in response:
-        arriving.patience.reschedule(None)  # a client that reads slowly is not the engine's silence
-        if not exchange.started:
-            watch.first_byte_s = parts.clock.now_s()
-            if streams:
-                parts.desk.first_token(job, watch.first_byte_s)
-                parts.prompt_done()
-            exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
+
+    def take(data: bytes) -> bool:
+        nonlocal done
+        arriving.heard()
         tail.feed(data)
         if streams:
             job.tokens_out = tail.events
         now, done = split_done(done + data)
-        await exchange.write(now)
-        arriving.patience.reschedule(asyncio.get_running_loop().time() + arriving.silence_s_max)
+        return exchange.push(now)
+
+    if first := await anext(response, b""):
+        watch.first_byte_s = parts.clock.now_s()
+        if streams:
+            parts.desk.first_token(job, watch.first_byte_s)
+            parts.prompt_done()
+    exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
+    drained = partial(arriving.drained, exchange)
+    if first and not take(first):
+        await drained()
+    await response.forward(take, drained)
     watch.ended_s = parts.clock.now_s()
-    if not exchange.started:
-        exchange.start(200, (*end_to_end(response.headers), _load_header(parts)))
     await exchange.write(done)
     return tail
 
