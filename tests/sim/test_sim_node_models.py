@@ -79,6 +79,34 @@ def test_the_leading_blocks_that_are_cached_are_not_computed_again():
     assert (node.tokens_prefilled, node.tokens_cached) == (87 + 50 + 62, 50)
 
 
+def test_a_prompt_finds_what_was_computed_while_it_waited_for_its_turn():
+    node = a_caching_node()
+    for number, hashes in enumerate(((1, 2), (1, 2, 3), (1, 2, 3, 4))):
+        assert node.submit(a_job(number, 25 * len(hashes) + 12, hashes=hashes), 0.0)
+    events = run_dry(node)
+    assert [timings(events, number).cached_tokens for number in range(3)] == [0, 50, 75]
+    computed_s = [0.1 + tokens / 1000 for tokens in (62, 37, 37)]
+    assert firsts(events) == {at: near(sum(computed_s[: at + 1])) for at in range(3)}
+
+
+def test_a_prompt_whose_turn_comes_as_another_is_given_up_is_looked_up_then():
+    node = a_caching_node()
+    for number, hashes in enumerate(((1, 2), (8, 9), (1, 2, 3))):
+        assert node.submit(a_job(number, 25 * len(hashes) + 12, hashes=hashes), 0.0)
+    node.cancel(1, 0.2)
+    events = run_dry(node)
+    assert timings(events, 2).cached_tokens == 50
+    assert firsts(events)[2] == near(0.2 + 0.1 + 0.037)
+
+
+def test_a_prompt_under_way_goes_on_when_one_behind_it_is_given_up():
+    node = a_caching_node()
+    for number, hashes in enumerate(((1, 2), (8, 9))):
+        assert node.submit(a_job(number, 25 * len(hashes) + 12, hashes=hashes), 0.0)
+    node.cancel(1, 0.1)
+    assert firsts(run_dry(node)) == {0: near(0.162)}
+
+
 def test_one_token_of_a_prompt_is_always_computed():
     node = a_caching_node()
     assert cached(node, 0, 0.0, (1, 2), prompt=50) == 0
