@@ -110,7 +110,7 @@ class Batch:
         self._schedule()
 
     def begin_prompt(self, uncached_tokens: int) -> None:
-        """The turn of the first of `prompts` comes at this instant: so many of its tokens are to be computed."""
+        """The turn of the first of `prompts` comes just now: so many of its tokens are to be computed."""
         work = self.prompts[0]
         work.uncached_tokens = uncached_tokens
         self._count_prompt(work)
