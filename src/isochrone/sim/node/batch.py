@@ -25,8 +25,8 @@ class Work:
         claim: the same as the node's desk expects it.
         order: counts up with each job taken in.
         context_bytes: memory for prompt and answer, held from the slot to the end.
-        uncached_tokens: of the prompt, those to be computed; as of coming, again as of the slot, and again as
-            of its turn among the prompts.
+        uncached_tokens: of the prompt, those to be computed; as of coming, again as of the slot, and where
+            prompts are computed in chunks again as of its turn.
         loaded_s: when its model was ready for it.
         busy_slot_s: reading of the desk's meter at the slot.
         prompt_ms: nominal time that its prompt's tokens take.

@@ -71,8 +71,12 @@ class Engine:
         return cls(spec.models[name], speed, batch, claims, state)
 
     def begin_next_prompt(self, memory: Memory) -> None:
-        """The turn of the first prompt comes: it finds cached what was computed while it waited."""
-        if self.batch.prompts:
+        """The turn of the first prompt comes: it finds cached what was computed while it waited.
+
+        Not so where prompts are computed in one piece, as by llama.cpp: it compares a prompt with what is in
+        its slots when it is given one, and what another slot is computing is of no use to it.
+        """
+        if self.batch.prompts and self.batch.chunk_tokens:
             job = self.batch.prompts[0].job
             self.batch.begin_prompt(job.prompt_tokens - memory.hit_tokens(job))
 

@@ -9,7 +9,8 @@ takes `chunk_tokens` prompt tokens and one token of each decoding sequence, and 
 together. With `chunk_tokens` 0 the decodes stand still while a prompt is computed. Models that have work at
 the same time share the node's compute evenly. Prefix caches hold whole blocks, in memory that nothing else
 needs; how many tokens a block has is the job's to say, `prefix_block_tokens` says whether there is a cache.
-As in vLLM a prompt is looked up there when its turn comes, and so finds what those before it left.
+A prompt to be computed in chunks is looked up there when its turn comes, as in vLLM, and so finds what those
+before it left; one to be computed in one piece when it gets its slot.
 
 What is simpler than in vLLM. Rates are those of a fluid: no step is ever begun or ended, and a prompt shorter
 than a chunk takes its share of a step. The constant part of a prompt's time delays the prompts behind it too;
