@@ -59,9 +59,10 @@ def test_giving_up_frees_the_context():
 # -- prefixes --------------------------------------------------------------------------------------------
 
 
-def a_caching_node(blocks: float = inf):
+def a_caching_node(blocks: float = inf, **hardware):
     """Room for so many cached blocks of 25 tokens while nothing runs."""
-    return a_node(ModelSpec("m", 0.0, 1.0), memory_bytes=25.0 * blocks, prefix_block_tokens=16)
+    facts = {"memory_bytes": 25.0 * blocks, "prefix_block_tokens": 16, **hardware}
+    return a_node(ModelSpec("m", 0.0, 1.0), **facts)
 
 
 def cached(node, number: int, now_s: float, hashes, prompt: int | None = None) -> int:
@@ -77,6 +78,41 @@ def test_the_leading_blocks_that_are_cached_are_not_computed_again():
     assert firsts(run_dry(node)) == {1: near(100.0 + 0.1 + 0.050)}
     assert cached(node, 2, 200.0, (8, 3)) == 0
     assert (node.tokens_prefilled, node.tokens_cached) == (87 + 50 + 62, 50)
+
+
+def told_together(*chains: tuple[int, ...], slots: int = 4, chunk_tokens: int = 16):
+    """A node that was given a prompt of each of these chains at once, and half a block more for each."""
+    node = a_caching_node(slots=slots, chunk_tokens=chunk_tokens)
+    for number, hashes in enumerate(chains):
+        assert node.submit(a_job(number, 25 * len(hashes) + 12, hashes=hashes), 0.0)
+    return node
+
+
+@pytest.mark.parametrize("slots", [1, 4])
+def test_in_chunks_a_prompt_finds_what_was_computed_while_it_waited_for_its_turn(slots):
+    events = run_dry(told_together((1, 2), (1, 2, 3), (1, 2, 3, 4), slots=slots))
+    assert [timings(events, number).cached_tokens for number in range(3)] == [0, 50, 75]
+    computed_s = [0.1 + tokens / 1000 for tokens in (62, 37, 37)]
+    assert firsts(events) == {at: near(sum(computed_s[: at + 1])) for at in range(3)}
+
+
+def test_in_one_piece_a_prompt_finds_what_was_there_when_it_got_its_slot():
+    events = run_dry(told_together((1, 2), (1, 2, 3), chunk_tokens=0))
+    assert [timings(events, number).cached_tokens for number in range(2)] == [0, 0]
+
+
+def test_a_prompt_whose_turn_comes_as_another_is_given_up_is_looked_up_then():
+    node = told_together((1, 2), (8, 9), (1, 2, 3))
+    node.cancel(1, 0.2)
+    events = run_dry(node)
+    assert timings(events, 2).cached_tokens == 50
+    assert firsts(events)[2] == near(0.2 + 0.1 + 0.037)
+
+
+def test_a_prompt_under_way_goes_on_when_one_behind_it_is_given_up():
+    node = told_together((1, 2), (8, 9))
+    node.cancel(1, 0.1)
+    assert firsts(run_dry(node)) == {0: near(0.162)}
 
 
 def test_one_token_of_a_prompt_is_always_computed():

@@ -20,7 +20,7 @@ from isochrone.model import (
     Request,
     SloRoom,
 )
-from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, Terms, typical
 from isochrone.routing.luck import Luck
 
 RANKED_MAX = 9
@@ -75,6 +75,14 @@ class Choice:
     def score_ms(self, index: int) -> float:
         """The score of that node's estimate, without the estimate."""
         return self._look(index)[0]
+
+    def typical_score_ms(self, index: int) -> float:
+        """That node's score for a request of the length that prompts lately had, nothing of it cached.
+
+        That is what a plan's level is told for; a long prompt scores worse everywhere.
+        """
+        terms = Terms.of(self.view, typical(self.view, self.request), self._weights)
+        return terms.score(self.numbers(index)._replace(held_bytes=0, cached_tokens_base=0.0))[0]
 
     def look(self, indices: Collection[int]) -> list[Looked]:
         """Score these nodes, each at most once; together that costs less than one by one."""

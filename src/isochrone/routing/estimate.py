@@ -8,7 +8,7 @@ A node close by may be far in time: this function is where that is seen. Its ter
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -209,6 +209,12 @@ def _prefill_speed(model: Numbers) -> tuple[float, float]:
     if model.prefill_base_ms > 0 or model.prefill_ms_per_token > 0:
         return model.prefill_base_ms, model.prefill_ms_per_token
     return PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
+
+
+def typical(view: FleetView, request: Request) -> Request:
+    """`request` with a prompt as long as prompts lately were, of nobody in particular: as plans are for."""
+    prompt_bytes = round(view.prompt_bytes_mean or request.prompt_bytes)
+    return replace(request, prompt_bytes=prompt_bytes, client="")
 
 
 def expected_tokens(view: FleetView, request: Request) -> int:

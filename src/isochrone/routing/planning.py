@@ -16,12 +16,12 @@ traffic research", 1952): with stale news no rule that all follow can do better 
 equal.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from isochrone.model import Bools, Columns, FleetView, Floats, Homes, Indices, Plan, Request
-from isochrone.routing.estimate import EstimateWeights, ServiceColumns
+from isochrone.routing.estimate import EstimateWeights, ServiceColumns, typical
 from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
 
 _BISECTIONS = 24
@@ -72,9 +72,7 @@ def make_plan(
 ) -> Plan:
     """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure."""
     columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)
-    prompt_bytes = round(view.prompt_bytes_mean or request.prompt_bytes)
-    typical = replace(request, prompt_bytes=prompt_bytes, client="")
-    service = ServiceColumns(view, typical, weights)
+    service = ServiceColumns(view, typical(view, request), weights)
     usable, service_s = columns.available, np.maximum(service.service_s, _SERVICE_MIN_S)
     prefill_s = service.prefill_ms / 1e3
     basin = _Basin(

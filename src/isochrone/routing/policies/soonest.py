@@ -37,8 +37,8 @@ class Parameters:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
         front: of the nodes that few but we send to, so many of the best, at most 8.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
-        spill: when the best of them scores worse than this many times the level of the whole fleet, nodes
-            that are not ours are looked at too.
+        spill: when the best of them scores worse than this many times the level of the whole fleet, for this
+            request and for a typical one, nodes that are not ours are looked at too.
         plan: draw by the plan; without it all nodes are compared.
         slo: a request with an SLO takes what it needs to keep it; without it such a request wants the soonest
             too.
@@ -146,11 +146,16 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
 
 
 def _crowded(choice: Choice, best: int, parameters: Parameters) -> bool:
-    """Whether the best of our own nodes is worse than what the whole fleet would give us."""
+    """Whether the best of our own nodes is worse than what the whole fleet would give us.
+
+    The level is that of a typical request. One with a long prompt scores worse everywhere: that alone is no
+    reason to leave for nodes which we know less of, whose queues we do not see, and which are others' homes.
+    """
     plan = choice.view.plan
     if plan is None or plan.homes is None:
         return not choice.view.front
-    return choice.score_ms(best) > parameters.spill * 1e3 * plan.level_s
+    most_ms = parameters.spill * 1e3 * plan.level_s
+    return choice.score_ms(best) > most_ms and choice.typical_score_ms(best) > most_ms
 
 
 def _drawn(choice: Choice, luck: Luck, parameters: Parameters) -> tuple[Origin, list[int]]:

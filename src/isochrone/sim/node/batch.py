@@ -25,7 +25,8 @@ class Work:
         claim: the same as the node's desk expects it.
         order: counts up with each job taken in.
         context_bytes: memory for prompt and answer, held from the slot to the end.
-        uncached_tokens: of the prompt, those to be computed; as of coming, and again as of the slot.
+        uncached_tokens: of the prompt, those to be computed; as of coming, again as of the slot, and where
+            prompts are computed in chunks again as of its turn.
         loaded_s: when its model was ready for it.
         busy_slot_s: reading of the desk's meter at the slot.
         prompt_ms: nominal time that its prompt's tokens take.
@@ -103,10 +104,16 @@ class Batch:
 
     def join(self, work: Work, now_s: float) -> None:
         """A sequence gets its slot: its prompt is computed after those before it."""
-        work.prompt_ms = work.uncached_tokens * self.speed.prefill_ms_per_token
-        work.left_ms = self.speed.prefill_base_ms + work.prompt_ms
+        self._count_prompt(work)
         self._settle(now_s)
         self.prompts.append(work)
+        self._schedule()
+
+    def begin_prompt(self, uncached_tokens: int) -> None:
+        """The turn of the first of `prompts` comes just now: so many of its tokens are to be computed."""
+        work = self.prompts[0]
+        work.uncached_tokens = uncached_tokens
+        self._count_prompt(work)
         self._schedule()
 
     def leave(self, work: Work, now_s: float) -> tuple[int, int]:
@@ -170,6 +177,10 @@ class Batch:
         """Nominal time on a slot that a job which waits will need, with so many sequences at once."""
         prompt_ms = self.speed.prefill_base_ms + work.uncached_tokens * self.speed.prefill_ms_per_token
         return prompt_ms + (work.job.output_tokens - 1) * self.step_ms(sequences)
+
+    def _count_prompt(self, work: Work) -> None:
+        work.prompt_ms = work.uncached_tokens * self.speed.prefill_ms_per_token
+        work.left_ms = self.speed.prefill_base_ms + work.prompt_ms
 
     # -- the fluid -----------------------------------------------------------------------------------
 

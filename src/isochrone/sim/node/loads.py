@@ -70,6 +70,24 @@ class Engine:
         batch, claims = Batch(speed, spec.hardware.chunk_tokens), Claims.of(speed, spec.speed)
         return cls(spec.models[name], speed, batch, claims, state)
 
+    def begin_next_prompt(self, memory: Memory) -> None:
+        """The turn of the first prompt comes: it finds cached what was computed while it waited.
+
+        Not so where prompts are computed in one piece, as by llama.cpp: it compares a prompt with what is in
+        its slots when it is given one, and what another slot is computing is of no use to it.
+        """
+        if self.batch.prompts and self.batch.chunk_tokens:
+            job = self.batch.prompts[0].job
+            self.batch.begin_prompt(job.prompt_tokens - memory.hit_tokens(job))
+
+    def leave(self, work: Work, memory: Memory, now_s: float) -> tuple[int, int]:
+        """A job is given up; returns the tokens computed of an unfinished prompt, and of its answer."""
+        first = bool(self.batch.prompts) and self.batch.prompts[0] is work
+        done_tokens = self.batch.leave(work, now_s)
+        if first:
+            self.begin_next_prompt(memory)
+        return done_tokens
+
     def pulse(self, concurrency: int, ready_in_s: float) -> ModelPulse:
         """The model as its node claims it."""
         base_ms, ms_per_token = self.claims.prefill.fit()

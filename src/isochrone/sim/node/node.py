@@ -9,6 +9,8 @@ takes `chunk_tokens` prompt tokens and one token of each decoding sequence, and 
 together. With `chunk_tokens` 0 the decodes stand still while a prompt is computed. Models that have work at
 the same time share the node's compute evenly. Prefix caches hold whole blocks, in memory that nothing else
 needs; how many tokens a block has is the job's to say, `prefix_block_tokens` says whether there is a cache.
+A prompt to be computed in chunks is looked up there when its turn comes, as in vLLM, and so finds what those
+before it left; one to be computed in one piece when it gets its slot.
 
 What is simpler than in vLLM. Rates are those of a fluid: no step is ever begun or ended, and a prompt shorter
 than a chunk takes its share of a step. The constant part of a prompt's time delays the prompts behind it too;
@@ -343,6 +345,7 @@ class SimNode:
             self.tokens_prefilled += work.uncached_tokens
             self.tokens_cached += job.prompt_tokens - work.uncached_tokens
             self._memory.keep(engine.model, job.blocks)
+            engine.begin_next_prompt(self._memory)
             self._events.append(FirstToken(job.id, at_s))
             if job.output_tokens > 1:
                 return False
@@ -361,7 +364,7 @@ class SimNode:
 
     def _abandon(self, work: Work, engine: Engine, now_s: float) -> None:
         """A job on a slot leaves its batch unfinished; what was computed of it counts."""
-        prefilled, decoded = engine.batch.leave(work, now_s)
+        prefilled, decoded = engine.leave(work, self._memory, now_s)
         self.tokens_prefilled += prefilled
         self.tokens_decoded += decoded
 
