@@ -1,7 +1,10 @@
-"""The least that a relay in Python can cost: `gateway_bare.py PORT UPSTREAM...`, the floor of `bench/gateway`.
+"""The least that a relay in Python can cost: for `bench/gateway` a floor.
 
-Both heads are parsed (httptools), each request goes to the next engine over a connection kept for that, and all bytes
-pass through as they came. Nothing is checked, bounded, counted, decided, learned or recovered from: it is no gateway.
+Arguments: a port, then the engines' ports.
+
+Both heads are parsed (httptools), each request goes to the next engine over a connection kept for that, and
+all bytes pass through as they came. Nothing is checked, bounded, counted, decided, learned or recovered from:
+it is no gateway.
 """
 
 import asyncio
