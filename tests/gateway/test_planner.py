@@ -116,9 +116,12 @@ async def test_a_plan_from_before_nodes_came_or_went_does_not_count(lab):
     assert await lab.planned() is not None
 
 
-async def test_a_failure_is_told_and_tried_again_a_little_later(lab):
+@pytest.mark.parametrize("nodes", [NODES, NODES[:2]], ids=["aside", "at once"])
+async def test_a_failure_is_told_and_tried_again_a_little_later(monkeypatch, nodes):
+    lab = Lab(monkeypatch, *nodes)
+    lab.thread.may_go.set()
     lab.thread.error = ZeroDivisionError("no nodes")
-    lab.view()
+    assert len(lab.view().nodes) == len(nodes)  # requests go on without
     assert await lab.planned() is None
     (line,) = lab.log
     assert f"no plan for {MODEL!r} could be made" in line
@@ -131,6 +134,7 @@ async def test_a_failure_is_told_and_tried_again_a_little_later(lab):
     lab.view()
     assert await lab.planned() is not None
     assert len(lab.log) == 1
+    await lab.membership.stop()
 
 
 async def test_the_end_does_not_wait_for_a_plan(monkeypatch):

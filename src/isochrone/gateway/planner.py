@@ -42,13 +42,19 @@ class Planner:
     def view(self, request: Request, router: Router) -> FleetView:
         """What is believed now, to place `request`, with a plan that is fresh or soon will be."""
         view = self._fleet.view(request.model, self._clock.now_s())
-        if not wants_plan(view, router):
+        if not wants_plan(view, router) or view.now_s < self._not_before_s.get(view.model, 0.0):
             return view
         if len(view.nodes) > self._at_once_nodes_max:
             self._begin(view, request, router)
             return view
-        self._fold(Planned(request.model, make_plan(view, request, router.weights)))
-        return self._fleet.view(request.model, self._clock.now_s())
+        try:
+            plan = make_plan(view, request, router.weights)
+        except Exception as error:  # noqa: BLE001 - whatever it is, requests go on by the last plan
+            self._failed(view.model, error)
+            return view
+        self._not_before_s.pop(view.model, None)
+        self._fold(Planned(view.model, plan))
+        return self._fleet.view(view.model, self._clock.now_s())
 
     async def settled(self) -> None:
         """Wait until no plan is under way."""
@@ -64,7 +70,7 @@ class Planner:
     def _begin(self, view: FleetView, request: Request, router: Router) -> None:
         """One plan at a time for a model; those of several models are made one after the other."""
         model = view.model
-        if model in self._under_way or view.now_s < self._not_before_s.get(model, 0.0):
+        if model in self._under_way:
             return
         task = asyncio.create_task(self._plan(view.snapshot(), request, router), name=f"plan {model}")
         self._under_way[model] = task
@@ -79,5 +85,8 @@ class Planner:
         del self._under_way[model]
         self._not_before_s.pop(model, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._not_before_s[model] = self._clock.now_s() + _AGAIN_S
-            self._log(f"no plan for {model!r} could be made, the next try is in {_AGAIN_S:.0f} s: {error!r}")
+            self._failed(model, error)
+
+    def _failed(self, model: str, error: BaseException) -> None:
+        self._not_before_s[model] = self._clock.now_s() + _AGAIN_S
+        self._log(f"no plan for {model!r} could be made, the next try is in {_AGAIN_S:.0f} s: {error!r}")
