@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isochrone.cli.app import app
-from isochrone.cli.limits import with_limits
+from isochrone.cli.limits import as_options, with_limits
 from isochrone.gateway import GatewaySettings
 from isochrone.ports import SettingError
 from isochrone.relay import ServerLimits
@@ -33,6 +33,16 @@ def test_many_can_be_told_and_the_last_counts():
     told = with_limits(GatewaySettings(), ("idle_s_max=0.5", "json_depth_max=9", "idle_s_max=1.5"))
     assert (told.http.idle_s_max, told.json_depth_max) == (1.5, 9)
     assert "| `json_depth_max` | 128 |" in OPERATIONS
+
+
+def test_a_whole_network_hands_them_on_to_its_gateway_and_refuses_bad_ones_before_it_starts():
+    told = as_options(["idle_s_max=1.5", "json_depth_max=9"], ["https://chat.example.org"])
+    assert told[:2] == ("--limit", "idle_s_max=1.5")
+    assert told[2:] == ("--limit", "json_depth_max=9", "--cors-origin", "https://chat.example.org")
+    assert as_options((), ()) == ()
+    done = CliRunner().invoke(app, ["up", "--limit", "idle_s_max=never"])
+    assert isinstance(done.exception, SettingError)
+    assert "idle_s_max=never" in str(done.exception)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import typer
 from isochrone.adapters.key_file import KeyFile
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region, load_regions
-from isochrone.cli.limits import with_limits
+from isochrone.cli.limits import CorsOption, LimitOption, with_limits
 from isochrone.cli.network_file import default_state_dir
 from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
@@ -49,14 +49,8 @@ def gateway(
     ] = False,
     timeout_s: Annotated[float, typer.Option(min=0.1, help="For clients that do not say theirs.")] = 120.0,
     in_flight_max: Annotated[int, typer.Option(min=1, help="Requests at once; more are refused.")] = 1024,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(help="A bound of connections and bodies, NAME=VALUE; see docs/operations.md."),
-    ] = None,
-    cors_origin: Annotated[
-        list[str] | None,
-        typer.Option(help="Web pages of this origin may ask, * for all; without it none of another."),
-    ] = None,
+    limit: LimitOption = None,
+    cors_origin: CorsOption = None,
     workers: Annotated[
         int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that serve the port together.")
     ] = 1,

@@ -3,12 +3,25 @@
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from isochrone.gateway import GatewaySettings
 from isochrone.gateway.cors import is_origin
 from isochrone.ports import SettingError
 from isochrone.relay import ServerLimits
+
+LimitOption = Annotated[
+    list[str] | None,
+    typer.Option("--limit", help="A bound of connections and bodies, NAME=VALUE; see docs/operations.md."),
+]
+CorsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cors-origin", help="Web pages of this origin may ask, * for all; without it none of another."
+    ),
+]
 
 _JSON_DEPTH = "json_depth_max"
 
@@ -31,6 +44,14 @@ def with_limits(
     depth = told.pop(_JSON_DEPTH, settings.json_depth_max)
     http = replace(settings.http, **told)
     return replace(settings, http=http, json_depth_max=depth, cors_origins=_origins(origins))
+
+
+def as_options(given: Iterable[str], origins: Iterable[str]) -> tuple[str, ...]:
+    """The same for the command line of another gateway. Raises SettingError as `with_limits` does."""
+    given, origins = tuple(given), tuple(origins)
+    with_limits(GatewaySettings(), given, origins)
+    limits = (word for item in given for word in ("--limit", item))
+    return (*limits, *(word for origin in origins for word in ("--cors-origin", origin)))
 
 
 def _origins(given: Iterable[str]) -> frozenset[str]:

@@ -23,6 +23,7 @@ from rich.table import Table
 from isochrone.adapters.nats_server import NatsServer
 from isochrone.adapters.regions import load_regions
 from isochrone.adapters.storage import ModelStore, parse_model_option
+from isochrone.cli.limits import CorsOption, LimitOption, as_options
 from isochrone.cli.models import pull_with_progress
 from isochrone.cli.network_file import (
     NetworkFile,
@@ -57,6 +58,8 @@ def up(
         int,
         typer.Option(min=1, max=WORKERS_MAX, help="Processes of the gateway that serve the port together."),
     ] = 1,
+    limit: LimitOption = None,
+    cors_origin: CorsOption = None,
     bare: Annotated[bool, typer.Option(help="Only the bus and the gateway; join nodes of your own.")] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where the network keeps its state.")] = None,
     store_dir: Annotated[Path | None, typer.Option(help="Where weights are kept.")] = None,
@@ -67,10 +70,11 @@ def up(
     between places is emulated, everything else is real. Ctrl-C ends it all.
     """
     check_policy(policy)
+    plan = GatewayPlan(port, policy, workers, as_options(limit or (), cors_origin or ()))
     state = state_dir or default_state_dir()
     with only_one(state):
         network = Network(state, store_dir or default_store_dir(), () if bare else DEMO_NODES)
-        run(network.run(GatewayPlan(port, policy, workers)))
+        run(network.run(plan))
 
 
 def free_ports(count: int) -> list[int]:
@@ -103,11 +107,12 @@ def check_free(port: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class GatewayPlan:
-    """How the gateway is to run; port 0: any free one."""
+    """How the gateway is to run; port 0: any free one; `options` of its command line beside these."""
 
     port: int
     policy: str
     workers: int
+    options: tuple[str, ...] = ()
 
 
 class Network:
@@ -213,7 +218,7 @@ class Network:
             "--policy-by-header",
         ]
         arguments += ["--workers", str(plan.workers), "--state-dir", str(self._state_dir)]
-        arguments += ["--nats", self._nats.url]
+        arguments += ["--nats", self._nats.url, *plan.options]
         if self._nodes:
             arguments += ["--region", GATEWAY_REGION]
         return Program("gateway", arguments, self._environment())
