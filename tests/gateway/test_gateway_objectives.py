@@ -102,6 +102,26 @@ async def test_a_header_that_makes_no_sense_is_a_400_that_names_it(lab, path, he
     assert 'isochrone_requests_total{status="400"} 1.0' in await lab.get("/metrics")
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "x-slo-ttft-ms",
+        "x-slo-tpot-ms",
+        "x-isochrone-objective",
+        "x-isochrone-timeout-ms",
+        "x-isochrone-policy",
+    ],
+)
+async def test_a_header_that_is_there_twice_is_a_400_that_names_it(lab, header):
+    """Also when both say the same: whoever put the second there may not know of the first."""
+    twice = ((header.encode(), b"250"),) * 2
+    body = json.dumps(BODIES[CHAT_PATH]).encode()
+    response = await lab.client.request("POST", lab.url + CHAT_PATH, twice, body)
+    error = json.loads(await response.read())["error"]
+    assert (response.status, error["param"], error["code"]) == (400, header, "invalid_value")
+    assert f"{header} is there more than once" in error["message"]
+
+
 @pytest.mark.parametrize("path", [CHAT_PATH, COMPLETIONS_PATH])
 async def test_an_slo_is_heeded_explained_and_counted(lab, path):
     status, _, node = await lab.ask(path, x_slo_ttft_ms="60000", x_slo_tpot_ms="12.5")

@@ -168,9 +168,9 @@ def _why(record: Mapping[str, Any]) -> Text:
                 f"; {nearest['node']} is nearer by {first['rtt_ms'] - nearest['rtt_ms']:.0f} ms of network "
                 f"and {'later' if later_ms >= 0 else 'sooner'} by {abs(later_ms):.0f} ms"
             )
-    if record["origin"] is not None:
+    if record.get("origin") is not None:
         text += f"\n{first['node']} was found {_ORIGINS[record['origin']]}"
-    if record["slo"] is not None:
+    if record.get("slo") is not None:
         text += f"\n{_slo_words(record['slo'], first['node'], streamed=record['stream'])}"
     return Text(text)
 

@@ -20,7 +20,7 @@ from isochrone.gateway.settings import GatewaySettings
 from isochrone.independence import first_independent
 from isochrone.model import Candidate, Decision, Key, NodeCard, Outcome, OutcomeKind, Request
 from isochrone.ports import Clock
-from isochrone.relay import Exchange, Headers
+from isochrone.relay import Exchange, Headers, RepeatedHeaderError
 from isochrone.routing import Router, find_policy, route
 from isochrone.wire import BadRequestError, openai
 from isochrone.wire.explain import Record
@@ -86,7 +86,7 @@ class Serve:
                 request_id,
                 exchange.path,
                 now_s + _timeout_s(exchange, parts.settings),
-                read_objective(exchange.header),
+                read_objective(exchange.once),
                 openai.hidden(key.name, self._salt) if key is not None else "",
                 self._salt,
                 json_depth_max=parts.settings.json_depth_max,
@@ -100,6 +100,10 @@ class Serve:
                     code="model_not_found",
                     status=404,
                 )
+        except RepeatedHeaderError as error:
+            why = f"The header {error} is there more than once."
+            exchange.reply(400, openai.error_body(400, why, param=str(error), code="invalid_value"))
+            return 400
         except BadRequestError as error:
             body = openai.error_body(error.status, error.message, param=error.param, code=error.code)
             exchange.reply(error.status, body)
@@ -320,7 +324,7 @@ def _words(attempt: Attempt) -> str:
 
 
 def _timeout_s(exchange: Exchange, settings: GatewaySettings) -> float:
-    told = exchange.header(HEADER_TIMEOUT_MS)
+    told = exchange.once(HEADER_TIMEOUT_MS)
     if told is None:
         return min(settings.timeout_s, settings.timeout_s_max)
     name = HEADER_TIMEOUT_MS.decode()
@@ -330,7 +334,7 @@ def _timeout_s(exchange: Exchange, settings: GatewaySettings) -> float:
 
 
 def _router(exchange: Exchange, parts: ServeParts) -> Router:
-    told = exchange.header(HEADER_POLICY)
+    told = exchange.once(HEADER_POLICY)
     if told is None or not parts.settings.policy_by_header:
         return parts.router
     name = HEADER_POLICY.decode()

@@ -16,7 +16,7 @@ client's). What a request or a reply means is not known here: no JSON, no routin
 """
 
 from isochrone.relay.client import HttpClient
-from isochrone.relay.exchange import Exchange, Handler
+from isochrone.relay.exchange import Exchange, Handler, RepeatedHeaderError
 from isochrone.relay.head import Headers
 from isochrone.relay.limits import ClientLimits, ServerLimits
 from isochrone.relay.response import Response
@@ -31,6 +31,7 @@ __all__ = [
     "HttpClient",
     "HttpServer",
     "Listening",
+    "RepeatedHeaderError",
     "Response",
     "ServerLimits",
     "ServerTls",

@@ -10,6 +10,10 @@ _NUDGES_MAX = 8
 """Zeros before one chunk's size, at most: curl takes 16 digits."""
 
 
+class RepeatedHeaderError(Exception):
+    """A header of the request that may be there once is there more often; the text is its name."""
+
+
 class ReplySink(Protocol):
     """Where the bytes of a reply go: the connection."""
 
@@ -94,6 +98,13 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """The first value of the request's header `name` (lower case), or None."""
         told = self._headers.get(name)
+        return None if told is None else told[0]
+
+    def once(self, name: bytes) -> bytes | None:
+        """The same of a header that two values would leave in doubt. Raises RepeatedHeaderError then."""
+        told = self._headers.get(name)
+        if told is not None and len(told) > 1:
+            raise RepeatedHeaderError(name.decode("latin-1"))
         return None if told is None else told[0]
 
     def reply(
