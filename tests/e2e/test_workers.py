@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -240,6 +240,21 @@ def test_a_killed_workers_requests_are_given_back_and_it_is_started_again(crew: 
     assert crew.gateway is not None
     assert "ended by itself (status -9); started again" in crew.gateway.text
     assert crew.status()["in_flight"] == 0
+
+
+def test_a_worker_that_stands_still_is_ended_and_started_again(tmp_path: Path) -> None:
+    with closing(Crew(tmp_path, "--worker-stall-s", "3")) as crew:
+        crew.join()
+        still, *others = crew.workers()
+        still.suspend()
+        until("another has its place", lambda: still.pid not in {worker.pid for worker in crew.workers()})
+        until("there are three again", lambda: len(crew.workers()) == WORKERS)
+        assert {worker.pid for worker in others} < {worker.pid for worker in crew.workers()}
+        assert crew.gateway is not None
+        assert "has stood still for 3 s and is ended" in crew.gateway.text
+        assert "ended by itself (status -9); started again" in crew.gateway.text
+        until("the new one knows the node", crew.all_know)
+        assert {crew.ask().status_code for _ in range(TRIES)} == {200}
 
 
 def test_the_port_is_not_shared_with_another_gateway(crew: Crew) -> None:

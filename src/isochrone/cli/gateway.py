@@ -1,5 +1,6 @@
 """`isochrone gateway`: the OpenAI endpoint."""
 
+import asyncio
 import contextlib
 import hashlib
 import random
@@ -54,6 +55,9 @@ def gateway(
     workers: Annotated[
         int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that serve the port together.")
     ] = 1,
+    worker_stall_s: Annotated[
+        float, typer.Option(min=1.0, help="A worker whose event loop stands still for so long is replaced.")
+    ] = 15.0,
     tls_cert: Annotated[
         Path | None, typer.Option(help="Speak TLS: PEM file of the certificate, with its chain.")
     ] = None,
@@ -87,7 +91,7 @@ def gateway(
     if workers == 1:
         run(_run_gateway(replace(settings, node_token=start.bus.token), start))
     else:
-        _run_workers(replace(settings, node_token=start.bus.token), start, workers)
+        _run_workers(replace(settings, node_token=start.bus.token), start, workers, worker_stall_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def _key_digests(keys: list[str]) -> frozenset[str]:
     return frozenset(hashlib.sha256(key.encode()).hexdigest() for key in keys)
 
 
-def _run_workers(settings: GatewaySettings, start: _Start, workers: int) -> None:
+def _run_workers(settings: GatewaySettings, start: _Start, workers: int, stall_s_max: float) -> None:
     """Serve with several processes until a signal; tell when all of them do."""
     table = SharedTable(workers=workers)
     where = (settings.host, settings.port)
@@ -167,7 +171,8 @@ def _run_workers(settings: GatewaySettings, start: _Start, workers: int) -> None
             run(_run_gateway(own, start, crew, lambda _url: ready()))
 
         url = start.url(settings.host, port)
-        Workers(workers, work, table, lambda: _ready(f"{settings.name}, {workers} workers,", url)).run()
+        told = f"{settings.name}, {workers} workers,"
+        Workers(workers, work, table, lambda: _ready(told, url), stall_s_max).run()
 
 
 def _ready(who: str, url: str) -> None:
@@ -203,7 +208,10 @@ async def _run_gateway(
         log=lambda line: log(f"{settings.name}: {line}"),
     )
 
+    beating: list[asyncio.Task[None]] = []
+
     async def begin() -> None:
+        beating.append(asyncio.create_task(crew.beat()))
         try:
             port = await gate.start(start.way(crew))
         except OSError as error:
@@ -214,6 +222,8 @@ async def _run_gateway(
     async def stop() -> None:
         await gate.stop()
         await bus.close()
+        for task in beating:
+            task.cancel()
 
     await until_signal(begin, stop)
 

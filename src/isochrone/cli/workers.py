@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 from isochrone.adapters.parent import die_with_parent
 from isochrone.cli.shell import log
@@ -19,6 +20,8 @@ _GRACE_S = 10.0
 _PAUSE_S, _PAUSE_S_MAX = 0.1, 10.0
 _LONG_S = 60.0
 """Who has lived so long is not held to have failed at once."""
+_LOOK_S = 1.0
+"""Between two looks at who is still alive."""
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -37,6 +40,8 @@ class _Worker:
     failures: int = 0
     ready: bool = False
     pipe: int | None = None
+    beats: int = 0
+    still_looks: int = 0
 
 
 @dataclass(slots=True)
@@ -44,13 +49,16 @@ class Workers:
     """The supervisor. It serves nobody itself, so that nothing but a signal ends it.
 
     A worker that ends by itself is started again, at first at once and then ever later, up to 10 s; what
-    it had under way is given back. The others serve on. Workers end with us, however we end.
+    it had under way is given back. The others serve on. One whose event loop stands still for `stall_s_max`
+    is ended. Workers end with us, however we end.
     """
 
     count: int
     work: Work
     table: SharedTable
     on_ready: Callable[[], None]
+    stall_s_max: float
+    _look_again_s: float = 0.0
     _workers: list[_Worker] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _serving: bool = False
@@ -72,15 +80,35 @@ class Workers:
 
     def _turn(self) -> None:
         now_s = time.monotonic()
-        waiting = [worker.again_s for worker in self._workers if worker.pid is None]
-        for key, _ in self._selector.select(max(0.0, min(waiting) - now_s) if waiting else None):
+        again_s = min([worker.again_s for worker in self._workers if worker.pid is None], default=inf)
+        for key, _ in self._selector.select(max(0.0, min(again_s, self._look_again_s) - now_s)):
             if isinstance(key.data, _Worker):
                 self._heard(key.data)
             else:
                 self._signalled(key.data.recv(4096))
+        self._look()
         self._reap()
         if not self._ending:
             self._start_again()
+
+    def _look(self) -> None:
+        """End who stands still; what follows is as if it had died.
+
+        Counted in looks of ours, not in seconds: when the whole machine or all of us stood still, nobody is
+        to blame.
+        """
+        now_s = time.monotonic()
+        if now_s < self._look_again_s:
+            return
+        self._look_again_s = now_s + _LOOK_S
+        for worker in self._workers:
+            beats = self.table.beats.cells[worker.number]
+            worker.still_looks = worker.still_looks + 1 if worker.ready and beats == worker.beats else 0
+            worker.beats = beats
+            if worker.still_looks * _LOOK_S >= self.stall_s_max and worker.pid is not None:
+                log(f"worker {worker.number} has stood still for {self.stall_s_max:g} s and is ended")
+                os.kill(worker.pid, signal.SIGKILL)
+                worker.still_looks = 0
 
     def _heard(self, worker: _Worker) -> None:
         worker.ready = bool(os.read(worker.pipe, 1)) if worker.pipe is not None else False

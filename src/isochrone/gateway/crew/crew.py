@@ -1,9 +1,13 @@
 """A worker's place among the workers of its gateway."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
 from isochrone.gateway.crew.table import SharedTable
+
+BEAT_S = 0.5
+"""Between two signs of life of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,12 @@ class Crew:
     def alone(cls) -> "Crew":
         """A gateway of one worker."""
         return cls(0, 1, SharedTable())
+
+    async def beat(self) -> None:
+        """Show the supervisor that the event loop runs, until cancelled."""
+        while True:
+            self.table.beats.enter()
+            await asyncio.sleep(BEAT_S)
 
     @property
     def id_prefix(self) -> str:

@@ -17,7 +17,7 @@ from isochrone.model import KEYS_MAX
 
 WORKERS_MAX = 64
 
-_TALLIES = ("requests", "connections")
+_TALLIES = ("requests", "connections", "beats")
 _TALLY_BYTES = 4 * WORKERS_MAX
 _KEYS_AT = _TALLY_BYTES * len(_TALLIES)
 _HEAD = struct.Struct("=16sdd")
@@ -53,6 +53,7 @@ class SharedTable:
     Attributes:
         requests: tally of requests under way.
         connections: tally of clients connected.
+        beats: each worker counts up here while its event loop runs.
         keys_asked_for: whether some worker has ever known a key.
     """
 
@@ -63,7 +64,7 @@ class SharedTable:
         words = memoryview(self._memory)
         self._columns = words.cast("I")
         self._workers, self._worker = workers, 0
-        self.requests, self.connections = (
+        self.requests, self.connections, self.beats = (
             SharedTally(words[at * _TALLY_BYTES : at * _TALLY_BYTES + 4 * workers].cast("I"))
             for at in range(len(_TALLIES))
         )
@@ -72,7 +73,7 @@ class SharedTable:
 
     def take(self, worker: int) -> None:
         """Count as `worker` from now on, in the process that is it."""
-        self._worker = self.requests.worker = self.connections.worker = worker
+        self._worker = self.requests.worker = self.connections.worker = self.beats.worker = worker
 
     def empty(self, worker: int) -> None:
         """What `worker` had under way is over: it has died. Called by who knows that."""
