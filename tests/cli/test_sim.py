@@ -84,6 +84,18 @@ def test_tuning_is_recorded_and_used(tmp_path: Path) -> None:
     assert any("seed1-" in path.name for path in (tmp_path / "runs").glob("*.parquet"))
 
 
+@pytest.mark.parametrize(("tuned_for", "told"), [("e2-geography", True), ("smoke", False)])
+def test_a_tuning_for_another_scenario_is_used_and_said_to_be_that(
+    tmp_path: Path, tuned_for: str, *, told: bool
+) -> None:
+    record = tmp_path / "tuned.json"
+    record.write_text(json.dumps({"scenario": tuned_for, "best": {"random": "random"}}))
+    options = ("smoke", *SMALL, "--policy", "random", "--seeds", "1", "--out", str(tmp_path / "runs"))
+    result = CliRunner().invoke(app, ["sim", *options, "--tuned", str(record)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert ("tuned for e2-geography, which says little of smoke" in result.stderr) is told
+
+
 def test_scenarios_are_listed() -> None:
     assert json.loads(sim("--list", "--json")) == shipped_scenarios()
     assert "e1-staleness" in sim()

@@ -122,14 +122,14 @@ def test_a_record_reads_back_and_tells_every_trial(tmp_path: Path) -> None:
     found = judge(what, ["jiq", "random"], runs, files)
     path = tmp_path / "deep" / "tuned.json"
     write_tuning(path, what, found, "isochrone sim small --tune")
-    assert read_tuning(path) == {"jiq": "jiq", "random": "random"}
+    assert read_tuning(path) == ("small", {"jiq": "jiq", "random": "random"})
     told = json.loads(path.read_text())
     assert told["scenario"] == "small"
     assert told["command"] == "isochrone sim small --tune"
     assert [trial["policy"] for trial in told["trials"]["jiq"]] == settings_of("jiq")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"best": 3}', "{", "\udcff"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"best": 3}', '{"best": {}}', "{", "\udcff"])
 def test_what_is_no_record_is_told_in_one_line(text: str, tmp_path: Path) -> None:
     path = tmp_path / "tuned.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -117,7 +117,11 @@ def _policies(scenario: Scenario, given: Sequence[str], tuned: Path | None) -> l
     names = list(given) or list(scenario.policies)
     if "all" in names:
         names = [name for name in names if name != "all"] + [name for name in CATALOGUE if name not in names]
-    best = read_tuning(tuned) if tuned is not None else {}
+    if tuned is None:
+        return names
+    tuned_for, best = read_tuning(tuned)
+    if tuned_for != scenario.name:
+        typer.echo(f"{tuned}: tuned for {tuned_for}, which says little of {scenario.name}", err=True)
     return [best.get(name, name) for name in names]
 
 

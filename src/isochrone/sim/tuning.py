@@ -128,10 +128,14 @@ def write_tuning(path: Path, scenario: Scenario, found: Sequence[Tuned], command
     path.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def read_tuning(path: Path) -> dict[str, str]:
-    """The best setting by policy name. Raises SettingError when the file is not one of ours."""
+def read_tuning(path: Path) -> tuple[str, dict[str, str]]:
+    """(name of the scenario it is for, the best setting by policy name).
+
+    Raises SettingError when the file is not one of ours.
+    """
     try:
-        best = json.loads(path.read_text("utf-8"))["best"]
-        return {str(name): str(policy) for name, policy in best.items()}
+        told = json.loads(path.read_text("utf-8"))
+        best = {str(name): str(policy) for name, policy in told["best"].items()}
+        return str(told["scenario"]), best
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(f"{path} is no record of tuning: {error}; make one with --tune") from error
