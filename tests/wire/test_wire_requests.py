@@ -289,6 +289,15 @@ def test_blocks_differ_by_model_and_from_each_other(text):
     assert all(0 <= block < 2**64 for block in ours)
 
 
+@given(st.binary(min_size=64, max_size=300))
+def test_blocks_of_one_process_say_nothing_to_who_does_not_know_its_salt(text):
+    ours, theirs = (openai.hash_blocks(text, "m", salt).hashes for salt in (b"monday", b"tuesday"))
+    assert not set(ours) & set(theirs)
+    fields = {"model": "m", "prompt": text.decode("latin-1")}
+    asked = parse_request(Ask("r", COMPLETIONS_PATH, salt=b"monday"), msgspec.json.encode(fields))
+    assert asked.blocks.hashes == openai.hash_blocks(fields["prompt"].encode(), "m", b"monday").hashes
+
+
 def test_hashing_is_bounded_and_the_same_in_every_process():
     longest = openai.hash_blocks(b"x" * 10**6, "m")
     assert len(longest.hashes) == len(openai.BLOCK_ENDS) == 100

@@ -62,7 +62,8 @@ class Ask:
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
         owner: whose API key it came with, hidden by `hidden`; "" when no key is asked for.
-        salt: what names of clients are hidden with; without one, clients are not told apart.
+        salt: what names of clients are hidden with, and prompts hashed; without one, clients are not told
+            apart.
         json_depth_max: levels of its body at most.
     """
 
@@ -92,7 +93,7 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         id=ask.id,
         model=model,
         prompt_bytes=len(text),
-        blocks=hash_blocks(text, model),
+        blocks=hash_blocks(text, model, ask.salt),
         output_tokens_max=_output_tokens_max(fields),
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
@@ -109,12 +110,13 @@ def hidden(name: str, salt: bytes) -> str:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=salt, digest_size=8).hexdigest()
 
 
-def hash_blocks(text: bytes, model: str) -> PromptBlocks:
-    """`text` as a chain of hashed whole blocks (XXH3, 64 bits each), different for each model.
+def hash_blocks(text: bytes, model: str, salt: bytes = b"") -> PromptBlocks:
+    """`text` as a chain of hashed whole blocks (XXH3, 64 bits each), different for each model and `salt`.
 
-    Each block is hashed with the hash before it as its seed.
+    Each block is hashed with the hash before it as its seed, the first with that of salt and model: who does
+    not know the salt can't prepare prompts that pass for others. Hashes stay in the process that made them.
     """
-    hashes, start, chain = [], 0, xxh3_64_intdigest(model.encode("utf-8", "surrogatepass"))
+    hashes, start, chain = [], 0, xxh3_64_intdigest(salt + model.encode("utf-8", "surrogatepass"))
     for end in BLOCK_ENDS[: bisect_right(BLOCK_ENDS, len(text))]:
         chain = xxh3_64_intdigest(text[start:end], chain)
         hashes.append(chain)

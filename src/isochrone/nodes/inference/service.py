@@ -5,6 +5,7 @@ from dataclasses import replace
 from hmac import compare_digest
 from itertools import count
 from math import ceil
+from secrets import token_bytes
 
 import msgspec
 
@@ -28,7 +29,7 @@ class Service:
 
     def __init__(self, state: NodeState, turns: Turns, idle_news: IdleNews) -> None:
         self._state, self._turns, self._idle_news = state, turns, idle_news
-        self._ids = count(1)
+        self._ids, self._salt = count(1), token_bytes(16)
         self._routes: dict[tuple[str, str], _Answer] = {
             ("POST", openai.CHAT_PATH): self._infer,
             ("POST", openai.COMPLETIONS_PATH): self._infer,
@@ -63,7 +64,8 @@ class Service:
     async def _infer(self, exchange: Exchange) -> None:
         state, now_s = self._state, self._state.clock.now_s()
         try:
-            request = openai.parse_request(openai.Ask(f"job-{next(self._ids)}", exchange.path), exchange.body)
+            ask = openai.Ask(f"job-{next(self._ids)}", exchange.path, salt=self._salt)
+            request = openai.parse_request(ask, exchange.body)
         except BadRequestError as error:
             return _error(exchange, error.status, error.message, param=error.param, code=error.code)
         model = state.shelf.find(request.model)
