@@ -133,8 +133,9 @@ class Fleet:
 
     def surely_unknown(self, model: str) -> bool:
         """Whether no node ever listed `model`, though we have heard of the fleet."""
-        heard = self._bus_up and bool(self._table.known[: self._table.rows].any())
-        return heard and not self._models.ever_listed(model)
+        if self._models.ever_listed(model):
+            return False
+        return self._bus_up and bool(self._table.known[: self._table.rows].any())
 
     @property
     def in_flight(self) -> int:
