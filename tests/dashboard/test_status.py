@@ -7,7 +7,7 @@ from isochrone.demand import ArrivalRates
 from isochrone.fleet import BusChanged, CardReceived, Dispatched, Fleet, PulseReceived
 from isochrone.model import Estimate, Load, ModelPulse, ModelState, NodeCard, Pulse, Request
 
-BUSY = Load(slots=2, running=2, queued=3, wait_s=4.0, backlog_s=10.0)
+BUSY = Load(slots=2, running=2, queued=3, wait_s=4.0, backlog_s=10.0, kv_used=0.375)
 MEASURED = ModelPulse("big", ModelState.READY, 0.0, 30.0, 2.0, 20.0)
 UNKNOWN = ModelPulse("small", ModelState.ON_DISK, 6.0)
 
@@ -28,6 +28,7 @@ def test_what_is_told_of_nodes():
     first, second = told["nodes"]
     assert (first["node"], second["node"]) == ("a", "b")
     assert (first["slots"], first["running"], first["queued"], first["queue_s"]) == (2, 2, 3, 3.0)
+    assert (first["kv_used"], second["kv_used"]) == (0.375, 0.0)
     assert (first["operator"], first["region"], first["engine"]) == ("op", "eu", "llama.cpp")
     assert (first["memory_bytes"], first["memory_free_bytes"], first["age_s"]) == (9, 7, 1.0)
     assert first["unavailable"] is None

@@ -14,9 +14,10 @@ from isochrone.gateway.gateway import Gateway
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.model import Request
 from isochrone.relay import Exchange, HttpClient, HttpServer
-from isochrone.wire.openai import CHAT_PATH
+from isochrone.wire.openai import CHAT_PATH, hash_blocks, prompt_salt
 from isochrone.wire.subjects import DECISIONS_PATH
 
+TOKEN = "of-the-network"
 BODY = {"model": MODEL, "messages": [{"role": "user", "content": "Why?"}]}
 
 
@@ -33,7 +34,7 @@ class Lab:
     url: str = ""
     sent: list[Request] = field(default_factory=list)
 
-    async def ask(self, key: str, **fields: str) -> str:
+    async def ask(self, key: str, **fields: object) -> str:
         """Who the gateway takes the client for."""
         headers = ((b"authorization", f"Bearer {key}".encode()),)
         body = json.dumps(BODY | fields).encode()
@@ -62,7 +63,7 @@ async def lab(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Lab]:
 
     monkeypatch.setattr(fleet, "step", watched)
     digests = frozenset(hashlib.sha256(key.encode()).hexdigest() for key in ("sk-one", "sk-two"))
-    settings = GatewaySettings(port=0, rtt_probe_s=3600.0, api_key_digests=digests)
+    settings = GatewaySettings(port=0, rtt_probe_s=3600.0, api_key_digests=digests, node_token=TOKEN)
     gateway = Gateway(settings, fleet=fleet, bus=FakeBus(), clock=Clock(), luck=random.Random(1))
     lab.url = f"http://127.0.0.1:{await gateway.start()}"
     yield lab
@@ -99,3 +100,13 @@ async def test_a_record_names_no_client(lab: Lab) -> None:
     told = await lab.explained("sk-one")
     assert "ann-of-example" not in told
     assert client not in told
+
+
+async def test_all_gateways_of_a_network_hash_a_prompt_alike_and_nobody_else_does(lab: Lab) -> None:
+    """Policies that send a prompt where its hash belongs must agree, across gateways and workers."""
+    text = "Answer shortly. " * 20
+    await lab.ask("sk-one", messages=[{"role": "system", "content": text}])
+    hashes = lab.sent[-1].blocks.hashes
+    told = f"system:{text}".encode()
+    assert hashes == hash_blocks(told, MODEL, prompt_salt(TOKEN)).hashes
+    assert not set(hashes) & set(hash_blocks(told, MODEL).hashes)

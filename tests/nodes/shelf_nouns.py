@@ -81,7 +81,8 @@ class FakeEngine:
         self.stopping = Door()
 
     async def metrics(self) -> EngineMetrics:
-        return EngineMetrics()
+        self._bench.read.set()
+        return self._bench.gauges
 
     async def stop(self) -> None:
         await self.stopping.pass_through()
@@ -100,6 +101,8 @@ class Bench:
         engine_bytes: what each engine says of its own memory.
         happened: every pull, start and stop that was done, in order.
         said: the log.
+        gauges: what each engine tells in its metrics.
+        read: set once they were read.
     """
 
     memory_bytes: int = 1000
@@ -114,6 +117,8 @@ class Bench:
     looked_up: asyncio.Event = field(default_factory=asyncio.Event)
     changed: Callable[[], None] = lambda: None
     served: tuple[ModelCard, ...] = ()
+    gauges: EngineMetrics = field(default_factory=EngineMetrics)
+    read: asyncio.Event = field(default_factory=asyncio.Event)
     name: str = "fake"
     progress: Callable[[float], None] = lambda _done: None
 

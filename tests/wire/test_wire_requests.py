@@ -290,12 +290,21 @@ def test_blocks_differ_by_model_and_from_each_other(text):
 
 
 @given(st.binary(min_size=64, max_size=300))
-def test_blocks_of_one_process_say_nothing_to_who_does_not_know_its_salt(text):
+def test_blocks_say_nothing_to_who_does_not_know_the_salt(text):
     ours, theirs = (openai.hash_blocks(text, "m", salt).hashes for salt in (b"monday", b"tuesday"))
     assert not set(ours) & set(theirs)
     fields = {"model": "m", "prompt": text.decode("latin-1")}
-    asked = parse_request(Ask("r", COMPLETIONS_PATH, salt=b"monday"), msgspec.json.encode(fields))
+    asked = parse_request(
+        Ask("r", COMPLETIONS_PATH, salt=b"noise", prompt_salt=b"monday"), msgspec.json.encode(fields)
+    )
     assert asked.blocks.hashes == openai.hash_blocks(fields["prompt"].encode(), "m", b"monday").hashes
+
+
+def test_gateways_of_one_network_hash_with_the_same_salt_and_those_of_others_with_another():
+    assert openai.prompt_salt("one") == openai.prompt_salt("one") != openai.prompt_salt("two")
+    assert b"one" not in openai.prompt_salt("one")
+    assert openai.prompt_salt("") == b""
+    assert len(openai.prompt_salt("schlüssel \udcff")) == 16
 
 
 def test_hashing_is_bounded_and_the_same_in_every_process():

@@ -63,6 +63,7 @@ class Serve:
         self._parts = parts
         self._in_flight = parts.admission.in_flight
         self._salt = secrets.token_bytes(16)
+        self._prompt_salt = openai.prompt_salt(parts.settings.node_token)
 
     async def __call__(self, exchange: Exchange, key: Key | None) -> None:
         """Answer one request of `key`, with tokens or an error object, and count what the client was told."""
@@ -89,6 +90,7 @@ class Serve:
                 read_objective(exchange.once),
                 openai.hidden(key.name, self._salt) if key is not None else "",
                 self._salt,
+                self._prompt_salt,
                 json_depth_max=parts.settings.json_depth_max,
             )
             router = _router(exchange, parts)

@@ -43,6 +43,8 @@ FIELD_TYPES: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
 """Fields that are not read here: (names, types in Python, types in words). `wire.openapi` tells them too."""
 _TYPE_OF_FIELD = tuple((name, kinds, words) for names, kinds, words in FIELD_TYPES for name in names)
 
+_PROMPTS = b"prompts"
+
 _ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -62,8 +64,8 @@ class Ask:
         deadline_s: when the client gives up, on the receiver's monotonic clock.
         objective: what the client wants of the answer.
         owner: whose API key it came with, hidden by `hidden`; "" when no key is asked for.
-        salt: what names of clients are hidden with, and prompts hashed; without one, clients are not told
-            apart.
+        salt: what names of clients are hidden with; without one, clients are not told apart.
+        prompt_salt: what prompts are hashed with.
         json_depth_max: levels of its body at most.
     """
 
@@ -73,6 +75,7 @@ class Ask:
     objective: Objective = NO_OBJECTIVE
     owner: str = ""
     salt: bytes = field(default=b"", repr=False)
+    prompt_salt: bytes = field(default=b"", repr=False)
     json_depth_max: int = DEPTH_MAX
 
 
@@ -93,7 +96,7 @@ def parse_request(ask: Ask, body: bytes) -> Request:
         id=ask.id,
         model=model,
         prompt_bytes=len(text),
-        blocks=hash_blocks(text, model, ask.salt),
+        blocks=hash_blocks(text, model, ask.prompt_salt),
         output_tokens_max=_output_tokens_max(fields),
         stream=bool(_optional(fields, "stream", bool, "true or false")),
         deadline_s=ask.deadline_s,
@@ -110,11 +113,22 @@ def hidden(name: str, salt: bytes) -> str:
     return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), key=salt, digest_size=8).hexdigest()
 
 
+def prompt_salt(token: str) -> bytes:
+    """What the gateways of the network with `token` hash prompts with; b"" where there is no token.
+
+    It is the same in all of them and in all of their workers: some policies send a prompt where its hash
+    belongs, and must agree.
+    """
+    if not token:
+        return b""
+    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), person=_PROMPTS, digest_size=16).digest()
+
+
 def hash_blocks(text: bytes, model: str, salt: bytes = b"") -> PromptBlocks:
     """`text` as a chain of hashed whole blocks (XXH3, 64 bits each), different for each model and `salt`.
 
     Each block is hashed with the hash before it as its seed, the first with that of salt and model: who does
-    not know the salt can't prepare prompts that pass for others. Hashes stay in the process that made them.
+    not know the salt can't prepare prompts that pass for others.
     """
     hashes, start, chain = [], 0, xxh3_64_intdigest(salt + model.encode("utf-8", "surrogatepass"))
     for end in BLOCK_ENDS[: bisect_right(BLOCK_ENDS, len(text))]:

@@ -15,7 +15,17 @@ from isochrone.nodes.inference.settings import NodeSettings
 from isochrone.nodes.inference.shelf import Shelf, ShelfParts
 from isochrone.nodes.inference.state import NodeState
 from isochrone.nodes.inference.turns import Turns
-from isochrone.ports import Bus, BusError, Clock, EngineError, EngineHost, IsochroneError, SettingError, Store
+from isochrone.ports import (
+    Bus,
+    BusError,
+    Clock,
+    EngineError,
+    EngineHost,
+    EngineMetrics,
+    IsochroneError,
+    SettingError,
+    Store,
+)
 from isochrone.relay import Headers, HttpClient, HttpServer, ServerLimits
 from isochrone.wire import WireError
 from isochrone.wire.nodes import (
@@ -195,10 +205,16 @@ class Agent:
                 except EngineError as error:
                     self._log(str(error))
                 else:
-                    in_engine = (gauges.running or 0) + (gauges.queued or 0)
-                    self.state.desk.foreign_jobs = max(0, in_engine - len(self.state.desk.running))
-                    self._idle_news.look()
+                    self._heed(gauges)
             await asyncio.sleep(self._settings.engine_metrics_s)
+
+    def _heed(self, gauges: EngineMetrics) -> None:
+        """What the engine says of itself goes into what we say of the node."""
+        desk = self.state.desk
+        in_engine = (gauges.running or 0) + (gauges.queued or 0)
+        desk.foreign_jobs = max(0, in_engine - len(desk.running))
+        desk.kv_used = gauges.kv_used or 0.0
+        self._idle_news.look()
 
 
 def _in_url(host: str) -> str:

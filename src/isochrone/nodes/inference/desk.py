@@ -76,6 +76,7 @@ class Desk:
         service_s: mean expected time on a slot of those admitted.
         foreign_jobs: requests in the engine that did not come through us, as its metrics tell; each counts as
             one of average length.
+        kv_used: share of the engine's KV cache in use, 0 to 1, as its metrics told last; 0 when they do not.
     """
 
     slots: int
@@ -83,6 +84,7 @@ class Desk:
     flow: Flow
     service_s: Average = field(default_factory=lambda: Average(40.0, 1.0, 1.0))
     foreign_jobs: int = 0
+    kv_used: float = 0.0
     running: dict[str, Job] = field(default_factory=dict)
     waiting: "OrderedDict[str, Job]" = field(default_factory=OrderedDict)
     _prompts_done_at_s: float = 0.0
@@ -149,6 +151,7 @@ class Desk:
             wait_s=min(_wait_s(self.slots, running, queued), SECONDS_MAX),
             backlog_s=min(sum(running) + sum(queued), SECONDS_MAX),
             inflow=min(self.flow.at(now_s), INFLOW_MAX),
+            kv_used=self.kv_used,
             prefill_s=min(prompts_s + sum(job.prefill_s for job in self.waiting.values()), SECONDS_MAX),
         )
 

@@ -51,7 +51,7 @@ class NodeMetrics:
     def exposition(self, state: "NodeState") -> bytes:
         """The text that a scraper reads."""
         load = state.desk.load(state.clock.now_s())
-        for what in ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "prefill_s"):
+        for what in ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s"):
             self._load.labels(what).set(getattr(load, what))
         ready = state.shelf.ready()
         for model in state.shelf.models():

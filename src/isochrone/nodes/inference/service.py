@@ -64,7 +64,7 @@ class Service:
     async def _infer(self, exchange: Exchange) -> None:
         state, now_s = self._state, self._state.clock.now_s()
         try:
-            ask = openai.Ask(f"job-{next(self._ids)}", exchange.path, salt=self._salt)
+            ask = openai.Ask(f"job-{next(self._ids)}", exchange.path, prompt_salt=self._salt)
             request = openai.parse_request(ask, exchange.body)
         except BadRequestError as error:
             return _error(exchange, error.status, error.message, param=error.param, code=error.code)
