@@ -10,8 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from isochrone.cli.app import app
+from isochrone.cli.tables import explain_table
 from isochrone.model import Candidate, Decision, Estimate, Origin, SloRoom
-from isochrone.wire.explain import Record, encode_record
+from isochrone.ports import IsochroneError
+from isochrone.wire.explain import Record, encode_record, record_fields
 from isochrone.wire.subjects import DECISIONS_PATH
 
 NAME = "a-node-with-a-name-that-is-much-longer-than-anybody-would-think-of-in-eastern-antarctica"
@@ -28,12 +30,13 @@ def told() -> Iterator:
     """Prints a record as a gateway's last decision; gives the lines."""
     running: list[tuple[HTTPServer, Thread]] = []
 
-    def explain(record: Record) -> list[str]:
+    def explain(record: Record | dict) -> list[str]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 self.send_response(200 if self.path == DECISIONS_PATH + "last" else 404)
                 self.end_headers()
-                self.wfile.write(encode_record(record))
+                encoded = encode_record(record) if isinstance(record, Record) else json.dumps(record).encode()
+                self.wfile.write(encoded)
 
             def log_message(self, *_args: object) -> None:
                 pass
@@ -75,6 +78,35 @@ def test_it_says_where_the_choice_was_found(told):
 @pytest.mark.parametrize("origin", Origin)
 def test_every_origin_has_its_words(told, origin):
     assert any(line.startswith(f"{NAME} was found ") for line in told(a_record(origin=origin)))
+
+
+LATER = ("origin", "slo")
+"""What the first versions did not tell of a decision; `congestion_ms` of no candidate."""
+
+
+def test_the_record_of_an_older_gateway_reads_well(told):
+    record = record_fields(a_record())
+    for name in LATER:
+        del record[name]
+    for candidate in record["candidates"]:
+        del candidate["congestion_ms"]
+    lines = told(record)
+    assert f"→ {NAME} 185 0 0 147 -22 310 349 - 129 421" in lines
+    assert f"{NAME} is 0 ms ahead of the next best by the estimate" in lines
+    assert not any("was found" in line for line in lines)
+    assert "no attempt was made, or none has ended yet" in lines
+
+
+def test_the_record_of_a_newer_gateway_reads_well(told):
+    record = record_fields(a_record()) | {"origin": "moon\x1b[2J", "weather": "fair"}
+    assert f"{NAME} was found by 'moon\\x1b[2J'" in told(record)
+
+
+def test_what_is_no_record_is_told_in_a_sentence():
+    with pytest.raises(IsochroneError, match=r"none that this version can show \(KeyError\('stream'\)\)"):
+        explain_table({"id": "req-1"})
+    with pytest.raises(IsochroneError, match="see it with --json"):
+        explain_table({**record_fields(a_record()), "candidates": 3})
 
 
 def test_an_slo_that_is_kept_is_told_with_its_room(told):

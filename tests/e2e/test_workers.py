@@ -245,16 +245,23 @@ def test_a_killed_workers_requests_are_given_back_and_it_is_started_again(crew: 
 def test_a_worker_that_stands_still_is_ended_and_started_again(tmp_path: Path) -> None:
     with closing(Crew(tmp_path, "--worker-stall-s", "3")) as crew:
         crew.join()
-        still, *others = crew.workers()
-        still.suspend()
-        until("another has its place", lambda: still.pid not in {worker.pid for worker in crew.workers()})
+        key = crew.keys("make", "one-at-a-time", "--concurrency", "1")
+        until("the workers know the key", lambda: crew.ask("other").status_code == 401)
+        before = {worker.pid for worker in crew.workers()}
+        with crew.held(key) as client:
+            still = crew.serving(client.getsockname()[1])
+            still.suspend()
+            crew.engine.go.set()
+            until("another has its place", lambda: still.pid not in {worker.pid for worker in crew.workers()})
+            until("the key is free: what the dead one had is given back", lambda: crew.answers(key))
         until("there are three again", lambda: len(crew.workers()) == WORKERS)
-        assert {worker.pid for worker in others} < {worker.pid for worker in crew.workers()}
+        assert {worker.pid for worker in crew.workers()} & before == before - {still.pid}
         assert crew.gateway is not None
         assert "has stood still for 3 s and is ended" in crew.gateway.text
-        assert "ended by itself (status -9); started again" in crew.gateway.text
+        assert "was ended; started again" in crew.gateway.text
         until("the new one knows the node", crew.all_know)
-        assert {crew.ask().status_code for _ in range(TRIES)} == {200}
+        assert {crew.ask(key).status_code for _ in range(TRIES)} == {200}
+        assert crew.status()["in_flight"] == 0
 
 
 def test_the_port_is_not_shared_with_another_gateway(crew: Crew) -> None:
@@ -326,6 +333,26 @@ def test_up_runs_several_workers_and_needs_no_key_of_its_own(tmp_path: Path) -> 
     finally:
         network.stop()
     assert psutil.wait_procs(family, timeout=15)[1] == []
+
+
+def test_up_speaks_tls_and_its_own_commands_trust_it(tmp_path: Path) -> None:
+    """Under an address that its certificate does not have: it is for strangers' sake."""
+    issued = trustme.CA().issue_cert("chat.example.org")
+    files = [tmp_path / name for name in ("cert.pem", "key.pem")]
+    files[0].write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    files[1].write_bytes(issued.private_key_pem.bytes())
+    state = ("--state-dir", str(tmp_path / "state"))
+    options = ("--tls-cert", str(files[0]), "--tls-key", str(files[1]), "--worker-stall-s", "9", *state)
+    network = Process("up", "--bare", "--workers", "2", "--port", "0", *options)
+    try:
+        until("the network is up", lambda: "Isochrone is up" in network.text, within_s=60.0)
+        assert re.search(r"https://127\.0\.0\.1:\d+/v1", network.text)
+        assert "its certificate is for chat.example.org" in network.text
+        command = [sys.executable, "-m", "isochrone", "status", "--json", *state]
+        told = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        assert len(json.loads(told.stdout)["workers"]) == 2
+    finally:
+        network.stop()
 
 
 def test_half_a_pair_is_said_in_a_sentence(tmp_path: Path) -> None:

@@ -137,6 +137,24 @@ async def test_a_failure_is_told_and_tried_again_a_little_later(monkeypatch, nod
     await lab.membership.stop()
 
 
+@pytest.mark.parametrize("nodes", [NODES, NODES[:2]], ids=["aside", "at once"])
+async def test_while_no_plan_can_be_made_the_last_good_one_stays_and_is_told_once(monkeypatch, nodes):
+    lab = Lab(monkeypatch, *nodes)
+    lab.thread.may_go.set()
+    lab.view()
+    good = await lab.planned()
+    assert good is not None
+    lab.thread.error = ZeroDivisionError("no nodes")
+    for period in (1, 2):
+        lab.clock.at_s += 5.1
+        for _ in range(20):
+            assert lab.view().plan is good
+            assert await lab.planned() is good
+            lab.clock.at_s += 0.2
+        assert (len(lab.log), len(lab.thread.seen)) == (period, 1 + period)
+    await lab.membership.stop()
+
+
 async def test_the_end_does_not_wait_for_a_plan(monkeypatch):
     lab = Lab(monkeypatch, *NODES)
     lab.view()

@@ -32,10 +32,6 @@ def replies(raw: bytes, count: int) -> list[tuple[int, bytes]]:
     return told
 
 
-async def all_of(raw) -> bytes:
-    return await raw.rest()
-
-
 async def eof_seen(running) -> None:
     """Wait until the server has noticed that the client ended its side."""
     (connection,) = running.server._service.connections
@@ -44,15 +40,20 @@ async def eof_seen(running) -> None:
             await asyncio.sleep(0)
 
 
+async def half_closed(server, raw, held: Held, request: bytes = GET + b"\r\n") -> None:
+    """Ask, end our side, and wait until both the handler and the server know."""
+    raw.send(request)
+    raw.writer.write_eof()
+    await happens(held.begun)
+    await eof_seen(server)
+
+
 @pytest.mark.parametrize("first", [None, b"token"])
 async def test_who_only_ends_its_side_gets_the_answer(serve, dial, first):
     held = Held(first)
     running = await serve(held)
     raw = await dial(running.port)
-    raw.send(GET + b"\r\n")
-    raw.writer.write_eof()
-    await happens(held.begun)
-    await eof_seen(running)
+    await half_closed(running, raw, held)
     held.go.set()
     assert replies(await raw.rest(), 1) == [(200, first or b"{}")]
     await running.emptied()
@@ -89,10 +90,7 @@ async def test_who_leaves_after_ending_its_side_is_found_out(serve, dial, monkey
     held = Held(first)
     running = await serve(held)
     raw = await dial(running.port)
-    raw.send(GET + b"\r\n")
-    raw.writer.write_eof()
-    await happens(held.begun)
-    await eof_seen(running)
+    await half_closed(running, raw, held)
     raw.writer.close()
     await happens(held.cancelled)
     await running.emptied()
@@ -149,10 +147,7 @@ async def test_who_acknowledges_nothing_is_given_up_where_the_system_can_tell(se
     held = Held()
     running = await serve(held, write_s_max=7.0)
     raw = await dial(running.port)
-    raw.send(GET + b"\r\n")
-    raw.writer.write_eof()
-    await happens(held.begun)
-    await eof_seen(running)
+    await half_closed(running, raw, held)
     (connection,) = running.server._service.connections
     sock = connection._transport.get_extra_info("socket")
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
@@ -164,10 +159,7 @@ async def test_a_refusal_after_the_end_of_its_side_need_not_wait_for_more(serve,
     held = Held()
     running = await serve(held, linger_s_max=1000.0)
     raw = await dial(running.port)
-    raw.send(GET + b"\r\nrubbish\r\n\r\n")
-    raw.writer.write_eof()
-    await happens(held.begun)
-    await eof_seen(running)
+    await half_closed(running, raw, held, GET + b"\r\nrubbish\r\n\r\n")
     held.go.set()
     assert b"HTTP/1.1 400 " in await raw.rest()
     await running.emptied()

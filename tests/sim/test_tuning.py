@@ -1,6 +1,7 @@
 """Tuning tries every setting on seeds of its own, keeps the best and writes down how it came to it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ from isochrone.ports import SettingError
 from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.results import blank_columns, write_run
 from isochrone.sim.runner import Run
+from isochrone.sim.scenario.files import changed
 from isochrone.sim.sweep import run_all
 from isochrone.sim.tuning import (
     FIRST_SEED,
     TRIES_MAX,
+    Trial,
+    Tuned,
     judge,
     read_tuning,
     settings_of,
@@ -122,7 +126,9 @@ def test_a_record_reads_back_and_tells_every_trial(tmp_path: Path) -> None:
     found = judge(what, ["jiq", "random"], runs, files)
     path = tmp_path / "deep" / "tuned.json"
     write_tuning(path, what, found, "isochrone sim small --tune")
-    assert read_tuning(path) == ("small", {"jiq": "jiq", "random": "random"})
+    tuning = read_tuning(path)
+    assert (tuning.scenario, tuning.best) == ("small", {"jiq": "jiq", "random": "random"})
+    assert tuning.doubts(what, ["jiq", "random", "soonest"]) == []
     told = json.loads(path.read_text())
     assert told["scenario"] == "small"
     assert told["command"] == "isochrone sim small --tune"
@@ -146,3 +152,31 @@ def test_a_record_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
 def test_an_unknown_policy_has_no_settings() -> None:
     with pytest.raises(KeyError, match="no policy is called 'sonest'"):
         settings_of("sonest")
+
+
+def test_a_record_tells_what_speaks_against_its_use(tmp_path: Path) -> None:
+    """For other values, a policy that was not tuned, and parameters that are tried by now."""
+    what, path = scenario(), tmp_path / "tuned.json"
+    found = [Tuned(name, (Trial(name, 1.0, 1),)) for name in ("prequal", "drawn")]
+    write_tuning(path, what, found, "isochrone sim small --tune tuned.json")
+    names = ["prequal", "drawn", "random", "prequal:q_rif=0.5", "soonest"]
+    assert read_tuning(path).doubts(what, names) == []
+    (other_values,) = read_tuning(path).doubts(changed(what, {"duration_s": 7.0}), names)
+    assert other_values == (
+        "tuned for small with other values than now, by: isochrone sim small --tune tuned.json"
+    )
+    (other_name,) = read_tuning(path).doubts(replace(what, name="large"), names)
+    assert other_name == "tuned for small, which says little of large"
+    (missing,) = read_tuning(path).doubts(what, [*names, "p2c", "c3"])
+    assert missing == "not tuned, so with their defaults: p2c, c3"
+    told = json.loads(path.read_text())
+    told["grids"]["drawn"]["d"] = [1, 2]
+    path.write_text(json.dumps(told))
+    (grid,) = read_tuning(path).doubts(what, names)
+    assert grid == "tuned over other parameters than there are now to be tried: drawn"
+
+
+def test_an_older_record_that_tells_less_is_used_without_a_word(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"scenario": "small", "best": {"prequal": "prequal"}}))
+    assert read_tuning(path).doubts(scenario(), ["prequal"]) == []

@@ -79,7 +79,7 @@ class DemoClient:
 
     def __init__(self, url: str, network: NetworkFile | None) -> None:
         self._url, self._network = url, network
-        self._client = HttpClient()
+        self._client = HttpClient(tls=network.tls() if network is not None else None)
         self._key: Headers = tuple((n.encode(), v.encode()) for n, v in auth_headers().items())
 
     async def __aenter__(self) -> "DemoClient":

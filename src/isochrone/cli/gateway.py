@@ -24,14 +24,16 @@ from isochrone.cli.node import BusAddress, find_bus, node_name
 from isochrone.cli.policy import check_policy
 from isochrone.cli.shell import API_KEYS_VARIABLE, cannot_listen, log, run, secrets, until_signal
 from isochrone.cli.supervise import say_ready
-from isochrone.cli.workers import Workers, shared_port
+from isochrone.cli.tls import TlsCertOption, TlsFiles, TlsKeyOption
+from isochrone.cli.workers import StallOption, Workers, check_stall_s, shared_port
 from isochrone.dashboard import status_fields, whole_status
 from isochrone.fleet import Fleet
 from isochrone.gateway import Gateway, GatewaySettings
 from isochrone.gateway.crew import WORKERS_MAX, Crew, SharedTable
+from isochrone.gateway.crew.heartbeat import STALL_S
 from isochrone.model import Me
-from isochrone.ports import MonotonicClock, SettingError
-from isochrone.relay import Listening, ServerTls
+from isochrone.ports import MonotonicClock
+from isochrone.relay import Listening
 from isochrone.wire.subjects import CAPACITY_PATH, STATUS_PATH
 
 
@@ -55,13 +57,9 @@ def gateway(
     workers: Annotated[
         int, typer.Option(min=1, max=WORKERS_MAX, help="Processes that serve the port together.")
     ] = 1,
-    worker_stall_s: Annotated[
-        float, typer.Option(min=1.0, help="A worker whose event loop stands still for so long is replaced.")
-    ] = 15.0,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Speak TLS: PEM file of the certificate, with its chain.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file of its private key.")] = None,
+    worker_stall_s: StallOption = STALL_S,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     nats: Annotated[str, typer.Option(help="The network's bus; default: the network on this machine.")] = "",
     state_dir: Annotated[
         Path | None, typer.Option(help="State of the network on this machine, and of the keys.")
@@ -73,6 +71,7 @@ def gateway(
     'isochrone keys make', or when some come in ISOCHRONE_API_KEYS, separated by commas: those have no limits.
     """
     check_policy(policy)
+    check_stall_s(worker_stall_s)
     state = state_dir or default_state_dir()
     settings = GatewaySettings(
         name=_name(name or f"gateway-{gethostname()}-{port or getpid()}", workers),
@@ -86,7 +85,7 @@ def gateway(
         in_flight_max=in_flight_max,
     )
     settings = with_limits(settings, limit or (), cors_origin or ())
-    start = _Start(find_bus(nats, state), _key_folder(state), _tls_files(tls_cert, tls_key))
+    start = _Start(find_bus(nats, state), _key_folder(state), TlsFiles.of(tls_cert, tls_key))
     start.check()
     if workers == 1:
         run(_run_gateway(replace(settings, node_token=start.bus.token), start))
@@ -106,17 +105,17 @@ class _Start:
 
     bus: BusAddress
     keys: Path
-    tls: tuple[Path, Path] | None
+    tls: TlsFiles | None
 
     def check(self) -> None:
         """Raises SettingError when keys or certificate can't be used."""
         KeyFile(self.keys).read()
         if self.tls is not None:
-            ServerTls(*self.tls, log)
+            self.tls.server()
 
     def way(self, crew: Crew) -> Listening:
         """How to listen."""
-        tls = None if self.tls is None else ServerTls(*self.tls, log).context
+        tls = None if self.tls is None else self.tls.server().context
         return Listening(tls, shared=crew.workers > 1)
 
     def url(self, host: str, port: int) -> str:
@@ -141,14 +140,6 @@ def _key_folder(state_dir: Path) -> Path:
     with contextlib.suppress(OSError):
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     return state_dir
-
-
-def _tls_files(certificate: Path | None, key: Path | None) -> tuple[Path, Path] | None:
-    if certificate is None and key is None:
-        return None
-    if certificate is None or key is None:
-        raise SettingError("--tls-cert and --tls-key go together: the certificate and its private key")
-    return certificate, key
 
 
 def _key_digests(keys: list[str]) -> frozenset[str]:
@@ -188,6 +179,7 @@ async def _run_gateway(
 ) -> None:
     """One worker, until a signal; `ready` is told where it listens. Alone it says so itself."""
     crew = crew or Crew.alone()
+    beating = asyncio.create_task(crew.beat())
     address = start.bus
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     clock, table = MonotonicClock(), load_regions()
@@ -208,10 +200,7 @@ async def _run_gateway(
         log=lambda line: log(f"{settings.name}: {line}"),
     )
 
-    beating: list[asyncio.Task[None]] = []
-
     async def begin() -> None:
-        beating.append(asyncio.create_task(crew.beat()))
         try:
             port = await gate.start(start.way(crew))
         except OSError as error:
@@ -222,8 +211,7 @@ async def _run_gateway(
     async def stop() -> None:
         await gate.stop()
         await bus.close()
-        for task in beating:
-            task.cancel()
+        beating.cancel()
 
     await until_signal(begin, stop)
 

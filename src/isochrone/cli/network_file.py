@@ -3,6 +3,7 @@
 import fcntl
 import os
 import secrets
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
+from isochrone.cli.tls import trusting
 from isochrone.ports import SettingError
 
 _FILE = "network.json"
@@ -27,6 +29,7 @@ class NetworkFile:
         nats_url: its message bus.
         token: what nodes and gateways show each other and the bus. The file is readable by its owner only.
         nodes: url of each node, by name, reached without the emulated network.
+        certificate: file of the gateway's TLS certificate, "" where it speaks no TLS.
     """
 
     pid: int
@@ -34,6 +37,11 @@ class NetworkFile:
     nats_url: str
     token: str
     nodes: dict[str, str]
+    certificate: str = ""
+
+    def tls(self) -> ssl.SSLContext | None:
+        """How to be sure to speak with its gateway; None where it speaks no TLS. Raises SettingError."""
+        return trusting(Path(self.certificate)) if self.certificate else None
 
 
 def default_state_dir() -> Path:

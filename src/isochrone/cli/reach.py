@@ -1,5 +1,6 @@
 """How commands reach a running gateway."""
 
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,10 +28,12 @@ class Reached:
     Attributes:
         url: its address, without a slash at the end.
         key: the client's key, or the network's own token, which opens all that is to be read; or "".
+        tls: whom to trust; None for who the system trusts, or SSL_CERT_FILE.
     """
 
     url: str
     key: str = field(default="", repr=False)
+    tls: ssl.SSLContext | None = None
 
     def get_json(self, path: str) -> Any:
         """What the gateway answers at `path`. Raises IsochroneError with its words when that is an error."""
@@ -40,10 +43,16 @@ class Reached:
                 headers=_headers(self.key),
                 timeout=_TIMEOUT_S,
                 trust_env=False,
-                verify=httpx.create_ssl_context(),  # heeds SSL_CERT_FILE, for an authority of one's own
+                verify=self.tls
+                or httpx.create_ssl_context(),  # heeds SSL_CERT_FILE, for an authority of one's own
             ) as client:
                 response = client.get(url)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise IsochroneError(
+                    f"the gateway at {url} shows a certificate that is not trusted ({error}); call it by a "
+                    "name that its certificate has, and put its authority in SSL_CERT_FILE"
+                ) from error
             raise IsochroneError(
                 f"the gateway at {url} can't be reached ({error}); is the network up?"
             ) from error
@@ -63,7 +72,7 @@ def reached(gateway: str, state_dir: Path | None) -> Reached:
     if gateway:
         return Reached(gateway.rstrip("/"), _client_key())
     network = read_network(state_dir or default_state_dir())
-    return Reached(network.gateway_url.rstrip("/"), _client_key() or network.token)
+    return Reached(network.gateway_url.rstrip("/"), _client_key() or network.token, network.tls())
 
 
 def gateway_url(gateway: str, state_dir: Path | None) -> str:

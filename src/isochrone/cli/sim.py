@@ -119,10 +119,10 @@ def _policies(scenario: Scenario, given: Sequence[str], tuned: Path | None) -> l
         names = [name for name in names if name != "all"] + [name for name in CATALOGUE if name not in names]
     if tuned is None:
         return names
-    tuned_for, best = read_tuning(tuned)
-    if tuned_for != scenario.name:
-        typer.echo(f"{tuned}: tuned for {tuned_for}, which says little of {scenario.name}", err=True)
-    return [best.get(name, name) for name in names]
+    tuning = read_tuning(tuned)
+    for doubt in tuning.doubts(scenario, names):
+        typer.echo(f"{tuned}: {doubt}", err=True)
+    return [tuning.best.get(name, name) for name in names]
 
 
 def _command() -> str:

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from isochrone.ports import IsochroneError
 from isochrone.routing import Policy
 
 _STATES = {"ready": "green", "loading": "yellow", "on_disk": "blue", "absent": "dim"}
@@ -111,7 +112,21 @@ def _model_line(model: Mapping[str, Any]) -> Text:
 
 
 def explain_table(record: Mapping[str, Any]) -> RenderableType:
-    """One decision: every candidate term by term, the choice, then what was measured."""
+    """One decision: every candidate term by term, the choice, then what was measured.
+
+    A gateway of another version may tell less, or more, than this one: what it does not tell is a dash or
+    not mentioned. Raises IsochroneError when the record lacks what all of them tell.
+    """
+    try:
+        return _explained(record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise IsochroneError(
+            f"the gateway's record of the decision is none that this version can show ({error!r}); "
+            "see it with --json"
+        ) from error
+
+
+def _explained(record: Mapping[str, Any]) -> RenderableType:
     shape = "streamed" if record["stream"] else "whole"
     head = Text.assemble(
         (record["id"], "bold"),
@@ -122,10 +137,12 @@ def explain_table(record: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [head]
     if record["candidates"]:
         parts += [_candidates_table(record), Text(f"\n{_LEGEND}", style="dim"), _why(record)]
-    parts += [Text(f"not considered: {e['node']}: {e['why']}", style="yellow") for e in record["exclusions"]]
+    excluded = record.get("exclusions") or ()
+    parts += [Text(f"not considered: {e['node']}: {e['why']}", style="yellow") for e in excluded]
     chosen = {candidate["node"]: candidate for candidate in record["candidates"]}
-    parts += [_outcome_text(outcome, chosen.get(outcome["node"])) for outcome in record["outcomes"]]
-    if not record["outcomes"]:
+    outcomes = record.get("outcomes") or ()
+    parts += [_outcome_text(outcome, chosen.get(outcome["node"])) for outcome in outcomes]
+    if not outcomes:
         parts.append(Text("\nno attempt was made, or none has ended yet", style="yellow"))
     return Group(*parts)
 
@@ -144,10 +161,14 @@ def _candidates_table(record: Mapping[str, Any]) -> Table:
     for _, column in _SUMS:
         table.add_column(column, justify="right")
     for index, candidate in enumerate(record["candidates"]):
-        cells = [f"{candidate[term]:.0f}" for term, _ in (*_TERMS, *_SUMS)]
+        cells = [_whole(candidate.get(term)) for term, _ in (*_TERMS, *_SUMS)]
         style = "bold green" if index == 0 else ""
         table.add_row("→" if index == 0 else "", candidate["node"], *cells, style=style)
     return table
+
+
+def _whole(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
 
 
 def _why(record: Mapping[str, Any]) -> Text:
@@ -168,8 +189,9 @@ def _why(record: Mapping[str, Any]) -> Text:
                 f"; {nearest['node']} is nearer by {first['rtt_ms'] - nearest['rtt_ms']:.0f} ms of network "
                 f"and {'later' if later_ms >= 0 else 'sooner'} by {abs(later_ms):.0f} ms"
             )
-    if record.get("origin") is not None:
-        text += f"\n{first['node']} was found {_ORIGINS[record['origin']]}"
+    origin = record.get("origin")
+    if origin is not None:
+        text += f"\n{first['node']} was found {_ORIGINS.get(origin, f'by {_shown(str(origin))}')}"
     if record.get("slo") is not None:
         text += f"\n{_slo_words(record['slo'], first['node'], streamed=record['stream'])}"
     return Text(text)
@@ -190,13 +212,13 @@ def _slo_words(slo: Mapping[str, Any], node: str, *, streamed: bool) -> str:
     missed = [(what, ms) for what, ms in told if ms < 0] or told  # by so little that it was rounded away
     over = " and ".join(f"{what} by {abs(ms):.4g} ms" for what, ms in missed)
     margin = ", a margin for error counted" if missed[0][0] == limits[0][0] else ""
-    why = "; so are all that were compared, and it is the soonest" if slo["heeded"] else ""
+    why = "; so are all that were compared, and it is the soonest" if slo.get("heeded") else ""
     return f"{wants} miss that, {over}{margin}{why}"
 
 
 def _outcome_text(outcome: Mapping[str, Any], candidate: Mapping[str, Any] | None) -> Text:
     text = Text(f"\n{outcome['node']}: {outcome['kind'].replace('_', ' ')}", style="bold")
-    if outcome["detail"]:
+    if outcome.get("detail"):
         text.append(f": {outcome['detail']}", style="yellow")
     text.append(f"\n  after {outcome['total_ms']:.0f} ms", style="not bold")
     if outcome["ttft_ms"] is not None and candidate is not None:
@@ -206,7 +228,7 @@ def _outcome_text(outcome: Mapping[str, Any], candidate: Mapping[str, Any] | Non
             f"({error:+.0%})",
             style="not bold",
         )
-    timings = outcome["timings"]
+    timings = outcome.get("timings")
     if timings is not None:
         text.append(
             f"\n  the node says: waited {timings['queue_ms']:.0f} ms for a slot and "

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -36,8 +38,11 @@ from isochrone.cli.places import DEMO_MODEL, DEMO_NODES, GATEWAY_REGION, DemoNod
 from isochrone.cli.policy import check_policy
 from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, run, until_signal
 from isochrone.cli.supervise import Child, Program
+from isochrone.cli.tls import TlsCertOption, TlsFiles, TlsKeyOption, trusting
 from isochrone.cli.wan import LinkPlan
+from isochrone.cli.workers import StallOption, check_stall_s
 from isochrone.gateway.crew import WORKERS_MAX
+from isochrone.gateway.crew.heartbeat import STALL_S
 from isochrone.ports import IsochroneError, SettingError
 from isochrone.wire.subjects import STATUS_PATH
 
@@ -58,8 +63,11 @@ def up(
         int,
         typer.Option(min=1, max=WORKERS_MAX, help="Processes of the gateway that serve the port together."),
     ] = 1,
+    worker_stall_s: StallOption = STALL_S,
     limit: LimitOption = None,
     cors_origin: CorsOption = None,
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
     bare: Annotated[bool, typer.Option(help="Only the bus and the gateway; join nodes of your own.")] = False,
     state_dir: Annotated[Path | None, typer.Option(help="Where the network keeps its state.")] = None,
     store_dir: Annotated[Path | None, typer.Option(help="Where weights are kept.")] = None,
@@ -70,7 +78,10 @@ def up(
     between places is emulated, everything else is real. Ctrl-C ends it all.
     """
     check_policy(policy)
-    plan = GatewayPlan(port, policy, workers, as_options(limit or (), cors_origin or ()))
+    limits = as_options(limit or (), cors_origin or ())
+    options = ("--worker-stall-s", str(check_stall_s(worker_stall_s)), *limits)
+    files = TlsFiles.of(tls_cert, tls_key)
+    plan = GatewayPlan(port, policy, workers, options, None if files is None else Tls(files, files.names()))
     state = state_dir or default_state_dir()
     with only_one(state):
         network = Network(state, store_dir or default_store_dir(), () if bare else DEMO_NODES)
@@ -106,6 +117,24 @@ def check_free(port: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Tls:
+    """What the gateway speaks TLS with, and the names that its certificate is for."""
+
+    files: TlsFiles
+    names: tuple[str, ...]
+
+    def curl(self, url: str) -> str:
+        """The beginning of a command that reaches `url` on this machine, with the certificate verified."""
+        parts = urlsplit(url)
+        options = f"curl --cacert {quote(str(self.files.certificate.absolute()))}"
+        named = [name for name in self.names if not {"*", ":"} & set(name)]
+        if parts.hostname in named or not named:
+            return f"{options} {url}"
+        name = named[0]
+        return f"{options} --connect-to ::{parts.netloc} https://{name}:{parts.port}{parts.path}"
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayPlan:
     """How the gateway is to run; port 0: any free one; `options` of its command line beside these."""
 
@@ -113,6 +142,7 @@ class GatewayPlan:
     policy: str
     workers: int
     options: tuple[str, ...] = ()
+    tls: Tls | None = None
 
 
 class Network:
@@ -130,10 +160,12 @@ class Network:
         self._link_ports = {node.name: (rest.pop(), rest.pop()) for node in nodes}
         self._watcher: asyncio.Task[None] | None = None
         self._gateway_url = ""
+        self._tls: Tls | None = None
 
     async def run(self, gateway: GatewayPlan) -> None:
         """Start, wait for Ctrl-C, stop."""
         check_free(gateway.port)
+        self._tls = gateway.tls
 
         async def start() -> None:
             if self._nodes:
@@ -219,6 +251,7 @@ class Network:
         ]
         arguments += ["--workers", str(plan.workers), "--state-dir", str(self._state_dir)]
         arguments += ["--nats", self._nats.url, *plan.options]
+        arguments += [] if plan.tls is None else plan.tls.files.options()
         if self._nodes:
             arguments += ["--region", GATEWAY_REGION]
         return Program("gateway", arguments, self._environment())
@@ -256,7 +289,8 @@ class Network:
     async def _until(self, condition: Callable[[dict[str, Any]], bool], say: Callable[[str], None]) -> None:
         """Wait until `condition` holds of the gateway's view of the nodes, by name; tell what that is."""
         headers = {"authorization": f"Bearer {self._token}"}
-        async with httpx.AsyncClient(trust_env=False, headers=headers) as client:
+        tls = True if self._tls is None else trusting(self._tls.files.certificate)
+        async with httpx.AsyncClient(trust_env=False, headers=headers, verify=tls) as client:
             try:
                 async with asyncio.timeout(_READY_S_MAX):
                     while not condition(nodes := await self._look(client)):
@@ -298,7 +332,8 @@ class Network:
 
     def _file(self) -> NetworkFile:
         nodes = {name: f"http://127.0.0.1:{port}" for name, port in self._node_ports.items()}
-        return NetworkFile(os.getpid(), self._gateway_url, self._nats.url, self._token, nodes)
+        certificate = "" if self._tls is None else str(self._tls.files.certificate.absolute())
+        return NetworkFile(os.getpid(), self._gateway_url, self._nats.url, self._token, nodes, certificate)
 
     def _greet(self) -> None:
         console = self._console
@@ -309,6 +344,9 @@ class Network:
                 "the distance between places is emulated by delaying bytes. Everything else is real: "
                 "models, queues, loads.[/dim]\n"
             )
+        if self._tls is not None:
+            names = ", ".join(self._tls.names) or "no name"
+            console.print(f"The gateway speaks TLS; its certificate is for {names}.\n", highlight=False)
         command, model = _own_command(), f"   model [bold]{DEMO_MODEL}[/bold]" if self._nodes else ""
         console.print(
             Panel(
@@ -331,7 +369,9 @@ class Network:
             return f"No node has joined yet. {_own_command()} node --model {DEMO_MODEL}{where}"
         message = '{"role": "user", "content": "Why is the sky blue?"}'
         body = f'{{"model": "{DEMO_MODEL}", "messages": [{message}]}}'
-        return f"curl {self._gateway_url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'"
+        url = f"{self._gateway_url}/v1/chat/completions"
+        curl = f"curl {url}" if self._tls is None else self._tls.curl(url)
+        return f"{curl} -H 'content-type: application/json' -d '{body}'"
 
     def _places(self) -> Table:
         table = Table(box=None, pad_edge=False)

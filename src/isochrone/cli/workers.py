@@ -10,18 +10,25 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import inf
+from typing import Annotated
+
+import typer
 
 from isochrone.adapters.parent import die_with_parent
 from isochrone.cli.shell import log
 from isochrone.gateway.crew import SharedTable
-from isochrone.ports import IsochroneError
+from isochrone.gateway.crew.heartbeat import LOOK_S, STALL_S_LEAST, STALL_S_MOST, Watch
+from isochrone.ports import IsochroneError, SettingError
 
 _GRACE_S = 10.0
 _PAUSE_S, _PAUSE_S_MAX = 0.1, 10.0
 _LONG_S = 60.0
 """Who has lived so long is not held to have failed at once."""
-_LOOK_S = 1.0
-"""Between two looks at who is still alive."""
+
+StallOption = Annotated[
+    float,
+    typer.Option("--worker-stall-s", help="A worker whose event loop stands still for so long is replaced."),
+]
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -29,19 +36,27 @@ Work = Callable[[int, Callable[[], None]], None]
 """What a worker does: (its number, called when it is ready). Returns when it was told to end."""
 
 
+def check_stall_s(stall_s: float) -> float:
+    """`stall_s`, or SettingError when it is out of bounds: nobody beats often enough for less."""
+    if not STALL_S_LEAST <= stall_s <= STALL_S_MOST:  # true for NaN too
+        bounds = f"{STALL_S_LEAST:g} to {STALL_S_MOST:g} seconds"
+        raise SettingError(f"--worker-stall-s {stall_s:g}: {bounds} are wanted")
+    return stall_s
+
+
 @dataclass(slots=True)
 class _Worker:
     """One worker, or the place of one that has died."""
 
     number: int
+    watch: Watch
     pid: int | None = None
     begun_s: float = 0.0
     again_s: float = 0.0
     failures: int = 0
     ready: bool = False
     pipe: int | None = None
-    beats: int = 0
-    still_looks: int = 0
+    stalled: bool = False
 
 
 @dataclass(slots=True)
@@ -66,7 +81,7 @@ class Workers:
 
     def run(self) -> None:
         """Start all, watch them until SIGINT or SIGTERM, end all. Raises IsochroneError if that fails."""
-        self._workers = [_Worker(number) for number in range(self.count)]
+        self._workers = [_Worker(number, Watch(self.stall_s_max)) for number in range(self.count)]
         with self._signals():
             try:
                 for worker in self._workers:
@@ -92,23 +107,18 @@ class Workers:
             self._start_again()
 
     def _look(self) -> None:
-        """End who stands still; what follows is as if it had died.
-
-        Counted in looks of ours, not in seconds: when the whole machine or all of us stood still, nobody is
-        to blame.
-        """
+        """End who stands still; what follows is as if it had died."""
         now_s = time.monotonic()
         if now_s < self._look_again_s:
             return
-        self._look_again_s = now_s + _LOOK_S
+        self._look_again_s = now_s + LOOK_S
         for worker in self._workers:
-            beats = self.table.beats.cells[worker.number]
-            worker.still_looks = worker.still_looks + 1 if worker.ready and beats == worker.beats else 0
-            worker.beats = beats
-            if worker.still_looks * _LOOK_S >= self.stall_s_max and worker.pid is not None:
-                log(f"worker {worker.number} has stood still for {self.stall_s_max:g} s and is ended")
+            if worker.pid is None or worker.stalled:
+                continue
+            if worker.watch.look(self.table.beats.cells[worker.number]):
+                log(f"worker {worker.number} has stood still for {worker.watch.still_s:g} s and is ended")
                 os.kill(worker.pid, signal.SIGKILL)
-                worker.still_looks = 0
+                worker.stalled = True
 
     def _heard(self, worker: _Worker) -> None:
         worker.ready = bool(os.read(worker.pipe, 1)) if worker.pipe is not None else False
@@ -135,7 +145,8 @@ class Workers:
             worker.failures = 1 if now_s - worker.begun_s > _LONG_S else worker.failures + 1
             pause_s = min(_PAUSE_S * 2 ** (worker.failures - 1), _PAUSE_S_MAX)
             worker.again_s = now_s + pause_s
-            log(f"worker {worker.number} ended by itself (status {status}); started again in {pause_s:.1f} s")
+            how = "was ended" if worker.stalled else f"ended by itself (status {status})"
+            log(f"worker {worker.number} {how}; started again in {pause_s:.1f} s")
 
     def _start_again(self) -> None:
         now_s = time.monotonic()
@@ -146,6 +157,7 @@ class Workers:
     # -- starting and ending -------------------------------------------------------------------------
 
     def _start(self, worker: _Worker) -> None:
+        worker.watch.born(self.table.beats.cells[worker.number])
         told, tells = os.pipe()
         bind = die_with_parent(signal.SIGTERM)
         sys.stdout.flush()
@@ -156,6 +168,7 @@ class Workers:
             self._be(worker.number, tells, bind)
         os.close(tells)
         worker.pid, worker.begun_s, worker.pipe = pid, time.monotonic(), told
+        worker.stalled = False
         self._selector.register(told, selectors.EVENT_READ, worker)
 
     def _be(self, number: int, tells: int, bind: Callable[[], None] | None) -> None:

@@ -29,8 +29,13 @@ class HttpClient:
     There is no time-out but for connecting: callers know their deadlines, and cancel.
     """
 
-    def __init__(self, limits: ClientLimits = ClientLimits()) -> None:  # noqa: B008 - frozen
-        self._limits = limits
+    def __init__(
+        self,
+        limits: ClientLimits = ClientLimits(),  # noqa: B008 - frozen
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`tls`: whom to trust, where it is not who the system trusts."""
+        self._limits, self._tls_given = limits, tls
         self._pool = Pool(limits)
         self._closed = False
 
@@ -111,7 +116,7 @@ class HttpClient:
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
-        return ssl.create_default_context()
+        return self._tls_given or ssl.create_default_context()
 
 
 class _Address(NamedTuple):

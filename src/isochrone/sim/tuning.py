@@ -12,7 +12,7 @@ from pathlib import Path
 
 from isochrone import __version__
 from isochrone.ports import SettingError
-from isochrone.routing import find_policy
+from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.results import ended_as, numbers, read_run, truths
 from isochrone.sim.runner import Run
 from isochrone.sim.scenario.files import Scenario, digest
@@ -116,6 +116,7 @@ def write_tuning(path: Path, scenario: Scenario, found: Sequence[Tuned], command
         "version": __version__,
         "command": command,
         "best": {tuned.name: tuned.best for tuned in found},
+        "grids": {tuned.name: _grid(tuned.name) for tuned in found},
         "trials": {
             tuned.name: [
                 {"policy": trial.policy, "cost_ms": round(trial.cost_ms, 3), "seeds": trial.seeds}
@@ -128,14 +129,56 @@ def write_tuning(path: Path, scenario: Scenario, found: Sequence[Tuned], command
     path.write_text(json.dumps(told, indent=1) + "\n")
 
 
-def read_tuning(path: Path) -> tuple[str, dict[str, str]]:
-    """(name of the scenario it is for, the best setting by policy name).
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """A record of tuning, and what it was made for.
 
-    Raises SettingError when the file is not one of ours.
+    Attributes:
+        scenario: name of the scenario.
+        digest: of its values; "" where the record does not tell.
+        command: that made the record, "" likewise.
+        best: the best setting by policy name.
+        grids: what was tried, the values of each parameter by policy name; empty where it does not tell.
     """
+
+    scenario: str
+    digest: str
+    command: str
+    best: Mapping[str, str]
+    grids: Mapping[str, Mapping[str, Sequence[float]]]
+
+    def doubts(self, scenario: Scenario, names: Iterable[str]) -> list[str]:
+        """Why this may say little of `names` in `scenario`, each in words.
+
+        A tuning is often made on a small edition of a scenario, so none of them is an error.
+        """
+        names, found = [name for name in names if name in CATALOGUE and CATALOGUE[name].grid], []
+        if self.scenario != scenario.name:
+            found.append(f"tuned for {self.scenario}, which says little of {scenario.name}")
+        elif self.digest and self.digest != digest(scenario):
+            by = f", by: {self.command}" if self.command else ""
+            found.append(f"tuned for {self.scenario} with other values than now{by}")
+        if missing := [name for name in names if name not in self.best]:
+            found.append(f"not tuned, so with their defaults: {', '.join(missing)}")
+        if other := [name for name in names if name in self.grids and self.grids[name] != _grid(name)]:
+            found.append(f"tuned over other parameters than there are now to be tried: {', '.join(other)}")
+        return found
+
+
+def _grid(name: str) -> dict[str, list[float]]:
+    return {key: list(values) for key, values in (find_policy(name).grid or {}).items()}
+
+
+def read_tuning(path: Path) -> Tuning:
+    """The record at `path`. Raises SettingError when the file is not one of ours."""
     try:
         told = json.loads(path.read_text("utf-8"))
-        best = {str(name): str(policy) for name, policy in told["best"].items()}
-        return str(told["scenario"]), best
+        return Tuning(
+            scenario=str(told["scenario"]),
+            digest=str(told.get("digest", "")),
+            command=str(told.get("command", "")),
+            best={str(name): str(policy) for name, policy in told["best"].items()},
+            grids={str(name): dict(grid) for name, grid in told.get("grids", {}).items()},
+        )
     except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingError(f"{path} is no record of tuning: {error}; make one with --tune") from error

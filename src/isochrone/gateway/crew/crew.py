@@ -4,10 +4,8 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
+from isochrone.gateway.crew.heartbeat import BEAT_S
 from isochrone.gateway.crew.table import SharedTable
-
-BEAT_S = 0.5
-"""Between two signs of life of a worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +30,8 @@ class Crew:
         return cls(0, 1, SharedTable())
 
     async def beat(self) -> None:
-        """Show the supervisor that the event loop runs, until cancelled."""
-        while True:
+        """Show the supervisor that the event loop runs, until cancelled; alone there is none to see it."""
+        while self.workers > 1:
             self.table.beats.enter()
             await asyncio.sleep(BEAT_S)
 
