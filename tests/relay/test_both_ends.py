@@ -1,6 +1,7 @@
 """Our client against our server."""
 
 import asyncio
+import gc
 import ssl
 
 from client_nouns import fails, soon
@@ -74,3 +75,26 @@ async def test_tls_needs_a_certificate_that_we_trust(serve, client):
     told = await fails(client.request("GET", running.url.replace("http", "https")))
     assert "can't be reached" in told
     assert client._tls.verify_mode is ssl.CERT_REQUIRED
+
+
+async def test_an_exchange_leaves_no_cycles_behind(serve, client):
+    """They would have Python look through all young objects again and again, while answers wait."""
+
+    async def whole(exchange: Exchange) -> None:
+        exchange.reply(200, exchange.body)
+
+    async def ask() -> None:
+        response = await client.request("POST", node.url, (), b"{}")
+        assert await response.read() == b"{}"
+        response.close()
+
+    node = await serve(whole)
+    await soon(ask())
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await soon(ask())
+        assert gc.collect() < 20
+    finally:
+        gc.enable()

@@ -68,6 +68,12 @@ class ReplyReader:
         self.complete = self.complete or self._until_eof
         return self.complete
 
+    def close(self) -> None:
+        """Read no more, and let go of the parser, which holds this too: a cycle for each reply has Python
+        look for cycles all the time.
+        """
+        self._parser = None
+
     def take(self) -> bytes:
         """The body bytes that have arrived since the last call; empty when there are none."""
         pieces, self._pieces, self.buffered_bytes = self._pieces, [], 0

@@ -127,6 +127,7 @@ class Response:
         if not self._reader.complete:
             self._fail("was left before its reply had ended")
             self._link.cut()
+        self._reader.close()
 
     # The client's side.
 
