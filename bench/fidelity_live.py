@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 from fidelity_calibrate import ISOCHRONE, calibrate, process
+from fidelity_cores import CannotError, nodes_on_cores_of_their_own
 from fidelity_report import draw, noise, table
 
 from isochrone.cli.demo import DEMO_POLICIES, workload
@@ -72,9 +73,10 @@ def main() -> None:
         about, reports = told["about"], told["reports"]
     else:
         about = _about()
-        with tempfile.TemporaryDirectory(prefix="isochrone-fidelity-") as work:
-            levels = asyncio.run(calibrate(Path(work)))
-            reports = [_session(Path(work), number, options) for number in range(options.sessions)]
+        try:
+            levels, reports = _live(options)
+        except CannotError as error:
+            sys.exit(f"bench/fidelity: --node-cores: {error}")
     result = _compare(levels, reports)
     _write(result, about, options.out)
     draw(options.picture, result.lines)
@@ -85,6 +87,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sessions", type=int, default=2, help="the same arrivals so many times over")
     parser.add_argument("--rounds", type=int, default=1, help="of each session, each with its arrivals")
     parser.add_argument("--requests", type=int, default=40, help="for each policy and round")
+    parser.add_argument("--rate-per-s", type=float, default=0.6, help="arrivals, open loop")
+    parser.add_argument(
+        "--node-cores", type=float, help="of its own for each node; default: all share all cores"
+    )
     parser.add_argument("--policy", action="append", help=f"default: {', '.join(DEMO_POLICIES)}")
     parser.add_argument("--again", type=Path, help="compare the sessions in this result anew, run none")
     parser.add_argument("--out", type=Path, default=ROOT / "bench/results/fidelity.json")
@@ -93,6 +99,14 @@ def _options() -> argparse.Namespace:
 
 
 # -- live --------------------------------------------------------------------------------------------
+
+
+def _live(options: argparse.Namespace) -> tuple[dict[int, Measured], list[dict[str, Any]]]:
+    """What was measured of an engine, and the demo's reports."""
+    work = tempfile.TemporaryDirectory(prefix="isochrone-fidelity-")
+    with work as folder, nodes_on_cores_of_their_own(options.node_cores):
+        levels = asyncio.run(calibrate(Path(folder)))
+        return levels, [_session(Path(folder), number, options) for number in range(options.sessions)]
 
 
 def _session(work: Path, number: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -107,7 +121,7 @@ def _session(work: Path, number: int, options: argparse.Namespace) -> dict[str, 
             time.sleep(0.2)
         argv = [ISOCHRONE, "demo", "--state-dir", str(state), "--report", str(report)]
         argv += ["--picture", str(work / "demo.png"), "--rounds", str(options.rounds)]
-        argv += ["--requests", str(options.requests)]
+        argv += ["--requests", str(options.requests), "--rate-per-s", str(options.rate_per_s)]
         for policy in options.policy or DEMO_POLICIES:
             argv += ["--policy", policy]
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)

@@ -1,0 +1,95 @@
+"""A share of the processor for each node, so that nodes on one machine do not slow each other down.
+
+For bench/fidelity. A node (its agent, and the engine that the agent starts) is put into a control group of
+its own with a quota of CPU time, as the kernel's CFS bandwidth control gives it. While all quotas leave
+cores over, each node computes at a speed of its own whatever the others do, as on a machine of its own. Needs
+root and control groups of either version.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+PERIOD_US = 10_000
+"""Short, so that a node waits for its next share for less than a decoding step takes."""
+
+LOOK_S = 0.2
+"""Between two looks for new nodes: they import for longer than that before they start an engine."""
+
+ROOTS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
+
+
+class CannotError(Exception):
+    """No quotas here; says why."""
+
+
+@contextlib.contextmanager
+def nodes_on_cores_of_their_own(cores: float | None) -> Iterator[None]:
+    """Give every `isochrone node` below this process `cores` of its own until the block ends; None: none.
+
+    Raises CannotError.
+    """
+    if cores is None:
+        yield
+        return
+    groups = _Groups(cores)
+    groups.make(0)  # fails now, or not at all
+    done = threading.Event()
+    watcher = threading.Thread(target=groups.watch, args=(done,), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+        groups.remove()
+
+
+class _Groups:
+    """The control groups that we made, by the process that each was made for."""
+
+    def __init__(self, cores: float) -> None:
+        self._quota_us = round(cores * PERIOD_US)
+        self._root = next((root for root in ROOTS if (root / "cgroup.procs").exists()), None)
+        self._made: dict[int, Path] = {}
+
+    def make(self, pid: int) -> Path:
+        """A group with the quota. Raises CannotError."""
+        if self._root is None:
+            raise CannotError("this machine has no control groups for CPU time")
+        group = self._root / f"isochrone-fidelity-{os.getpid()}-{pid}"
+        try:
+            group.mkdir()
+            self._made[pid] = group
+            if (group / "cpu.cfs_quota_us").exists():
+                (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+                (group / "cpu.cfs_quota_us").write_text(str(self._quota_us))
+            else:
+                (group / "cpu.max").write_text(f"{self._quota_us} {PERIOD_US}")
+        except OSError as error:
+            self.remove()
+            raise CannotError(f"no quota of CPU time can be set in {self._root}: {error}") from error
+        return group
+
+    def watch(self, done: threading.Event) -> None:
+        """Put every node that comes into a group of its own."""
+        while not done.wait(LOOK_S):
+            for child in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error, ProcessLookupError):
+                    if child.pid not in self._made and _is_node(child.cmdline()):
+                        (self.make(child.pid) / "cgroup.procs").write_text(str(child.pid))
+
+    def remove(self) -> None:
+        """All groups; those whose processes live on stay."""
+        for group in self._made.values():
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
+def _is_node(argv: list[str]) -> bool:
+    """`python -m isochrone node ...` or `python .../isochrone node ...`."""
+    return "node" in argv[2:4] and any(Path(word).name == "isochrone" for word in argv[1:3])
