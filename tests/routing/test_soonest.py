@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from routing_nouns import A_MODEL, A_REQUEST, a_choice, a_node, a_plan, a_view
 
-from isochrone.model import FleetView, Homes, Origin
+from isochrone.model import FleetView, Homes, Origin, PromptBlocks
 from isochrone.routing import Router, find_policy, route
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, ServiceColumns, typical
 
@@ -54,3 +54,83 @@ def test_the_score_of_a_usual_prompt_is_the_one_that_plans_are_made_from():
     view = a_home(1234.0, wait_s=0.25)
     service = ServiceColumns(view, typical(view, LONG), DEFAULT_WEIGHTS)
     assert a_choice(view, LONG).typical_score_ms(0) == pytest.approx(service.score_ms[0])
+
+
+# -- few nodes that many gateways share --------------------------------------------------------------
+
+NAMES = "abcdefgh"
+
+
+def shared(slow: str = "", **beliefs) -> FleetView:
+    """Eight nodes that all gateways share, each a bit farther than the last; `slow` ones ten times slower."""
+    nodes = [a_node(name, rtt_ms=10.0 + at, free_slots=1) for at, name in enumerate(NAMES)]
+    service_s = np.array([10.0 if name in slow else 1.0 for name in NAMES])
+    plan = a_plan(len(NAMES), level_s=1.0, shared=np.arange(len(NAMES)), service_s=service_s, draws=1.0)
+    return replace(a_view(*nodes, **beliefs), plan=plan)
+
+
+def beginning(*blocks: int, **facts):
+    return replace(A_REQUEST, blocks=PromptBlocks(blocks, 64), prompt_bytes=64 * (len(blocks) + 1), **facts)
+
+
+def gathered_at(view: FleetView, request, luck: int = 1) -> set[str]:
+    """All candidates that are looked at."""
+    decision = route(view, request, Random(luck), Router(find_policy("soonest")))
+    return {candidate.node for candidate in decision.candidates}
+
+
+def test_prompts_that_begin_alike_are_offered_to_the_same_few_nodes_whoever_asks():
+    blocks = tuple(range(100, 108))
+    first, second = beginning(*blocks, 7, id="one"), beginning(*blocks, 8, 9, id="two")
+    assert gathered_at(shared(), first, luck=1) == gathered_at(shared(), second, luck=2)
+    assert len(gathered_at(shared(), first)) == 3
+    assert chosen(shared(), first)[1] is Origin.GATHERED
+
+
+def test_of_those_few_the_soonest_is_taken():
+    few = gathered_at(shared(), beginning(5))
+    assert chosen(shared(), beginning(5))[0] == min(few)  # the nearest of them
+
+
+def test_different_beginnings_use_all_nodes_and_slow_ones_less():
+    firsts = [
+        first
+        for number in range(400)
+        for first in gathered_at(shared(slow="ab"), beginning(number * 977 + 1))
+    ]
+    counts = {name: firsts.count(name) for name in NAMES}
+    assert max(counts["a"], counts["b"]) < min(counts[name] for name in "cdefgh") / 2
+    assert min(counts.values()) > 0
+
+
+def test_when_one_node_leaves_only_its_own_prompts_move():
+    view = shared()
+    prompts = [beginning(number * 31 + 5) for number in range(40)]
+    before = [gathered_at(view, prompt) for prompt in prompts]
+    assert view.plan is not None
+    after = [
+        gathered_at(replace(view, plan=replace(view.plan, shared=np.arange(1, len(NAMES)))), prompt)
+        for prompt in prompts
+    ]
+    assert all(was == now for was, now in zip(before, after, strict=True) if "a" not in was)
+    assert all(was - {"a"} < now for was, now in zip(before, after, strict=True) if "a" in was)
+
+
+def test_when_the_few_are_crowded_others_are_drawn():
+    view = shared()
+    few = gathered_at(view, beginning(5))
+    waits = [a_node(name, wait_s=60.0 if name in few else 0.0) for name in NAMES]
+    crowded = replace(a_view(*waits), plan=view.plan)
+    decisions = [
+        route(crowded, beginning(5), Random(luck), Router(find_policy("soonest"))) for luck in range(20)
+    ]
+    assert {d.origin for d in decisions if d.chosen and d.chosen.node not in few} == {Origin.DRAWN}
+
+
+def test_a_prompt_without_a_whole_block_is_drawn_by_lot():
+    assert chosen(shared(), A_REQUEST)[1] is Origin.DRAWN
+
+
+def test_nothing_is_gathered_where_that_is_switched_off():
+    decision = route(shared(), beginning(5), Random(1), Router(find_policy("soonest:gather=0")))
+    assert decision.origin is Origin.DRAWN

@@ -33,6 +33,7 @@ _LEGEND = (
     "score: first token, a weighed part of the later tokens, for others, and a part of the uncertainty"
 )
 _ORIGINS = {
+    "gathered": "among the few nodes to which prompts that begin alike go from every gateway",
     "own": "among the best of the nodes that are this gateway's own by the plan",
     "prefix": "because it holds the beginning of the prompt",
     "drawn": "by lot, drawn by the plan's weights over all nodes",

@@ -120,6 +120,8 @@ class Origin(StrEnum):
 
     OWN = "own"
     """Among the best of the nodes that are this gateway's by the plan."""
+    GATHERED = "gathered"
+    """One of the few to which prompts with this beginning go, from every gateway."""
     PREFIX = "prefix"
     """It holds the beginning of the prompt."""
     DRAWN = "drawn"

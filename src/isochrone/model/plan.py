@@ -50,6 +50,8 @@ class Plan:
         level_s: the score, in seconds, up to which nodes get work.
         ready_share: of the usable nodes, the share that has the model ready, 0 to 1.
         homes: the nodes that are ours, None where all gateways share all.
+        shared: where all gateways share all, the nodes that have the model ready, in order; empty elsewhere,
+            and where most usable nodes would have to load it, since then other models' work decides.
         front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
             there is no other gateway; empty where many gateways share all.
         front_s: their scores, in seconds, for a typical request; the same shape.
@@ -70,6 +72,7 @@ class Plan:
     level_s: float
     homes: Homes | None = None
     ready_share: float = 1.0
+    shared: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
     front_kinds: Indices = field(default_factory=lambda: np.empty(0, np.intp))
@@ -86,6 +89,7 @@ class Plan:
             service_s=_filled(self.service_s, gone, last),
             prefill_share=_filled(self.prefill_share, gone, last),
             homes=self.homes.without(gone, last) if self.homes is not None else None,
+            shared=_moved(self.shared, gone, last),
             front=_moved(self.front, gone, last),
             front_s=self.front_s[self.front != gone],
             front_kinds=self.front_kinds[self.front != gone] if len(self.front_kinds) else self.front_kinds,

@@ -31,6 +31,7 @@ _PRICED_RHO_MAX = 0.75
 _FRONT_PER_REQUEST = 4.0
 _KINDS_PER_OCTAVE = 2.0
 _BUSY_MAX = 0.9
+_SHARED_READY_MIN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,11 @@ def make_plan(
     draws = _draws(settings, others * theta_s, service_s, requests)
     front_nodes = int(_FRONT_PER_REQUEST * own * refresh_s / max(_mean(service_s, requests), _SERVICE_MIN_S))
     most = min(max(settings.front_min, front_nodes), settings.front_max)
-    front = _front(service.score_ms, usable, homes, alone=draws >= settings.draws_max, most=most)
+    alone = draws >= settings.draws_max
+    front = _front(service.score_ms, usable, homes, alone=alone, most=most)
+    ready = usable & (columns.ready_in_s <= 0.0)
+    ready_share = float(np.mean(ready[usable])) if usable.any() else 1.0
+    shares = homes is None and not alone and ready_share > _SHARED_READY_MIN
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
@@ -108,7 +113,8 @@ def make_plan(
         prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
         level_s=level_s,
         homes=homes,
-        ready_share=float(np.mean(columns.ready_in_s[usable] <= 0.0)) if usable.any() else 1.0,
+        ready_share=ready_share,
+        shared=np.flatnonzero(ready & shares),
         front=front,
         front_s=service.score_ms[front] / 1e3,
         front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],

@@ -6,8 +6,9 @@ with an SLO, inflow of work and use of memory. Source:
 delay, with the network, model loading, cached prefix and uncertainty in the delay.
 
 Candidates are the best of the nodes that are ours by the plan, of which our own ledger knows most, and those
-that hold a prefix of the prompt. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's
-weights: many gateways that all took the best would herd. The least estimate of them wins.
+that hold a prefix of the prompt. Where many gateways share few nodes, all of them send prompts that begin
+alike to the same few. Where nothing is ours, or all of it is crowded, nodes drawn by the plan's weights: many
+gateways that all took the best would herd. The least estimate of them wins.
 
 A request with an SLO that several nodes keep has time to spare, which others may lack. It goes where it takes
 least from them, among these candidates and some more nodes drawn by lot. Where no node keeps it, the soonest
@@ -21,12 +22,14 @@ import numpy as np
 
 from isochrone.model import Floats, Origin
 from isochrone.routing.choice import Choice
+from isochrone.routing.keys import affinity, prefix_key
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
 
 _DRAWS_PER_NODE = 3
 _RHO_MAX = 0.98
 _SCARCE = 0.5
+_GATHER_BLOCKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,7 @@ class Parameters:
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
         front: of the nodes that few but we send to, so many of the best, at most 8.
+        gather: where gateways share all nodes, to so many of them go the prompts that begin alike.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, for this
             request and for a typical one, nodes that are not ours are looked at too.
@@ -49,6 +53,7 @@ class Parameters:
 
     draws: float = 0.0
     front: int = 4
+    gather: int = 3
     owners: int = 8
     spill: float = 2.0
     plan: bool = True
@@ -60,6 +65,7 @@ class Parameters:
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
         within("front", self.front, 0, 8)
+        within("gather", self.gather, 0, 64)
         within("owners", self.owners, 0, 64)
         within("fill", self.fill, 0, 1)
         within("own", self.own, 0, 100)
@@ -69,11 +75,12 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     front = choice.view.front[: parameters.front] if parameters.plan else ()
-    candidates = dict.fromkeys(front, Origin.OWN)
+    gathered = _gathered(choice, parameters)
+    candidates = dict.fromkeys(front, Origin.OWN) | dict.fromkeys(gathered, Origin.GATHERED)
     if parameters.owners:
         candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
     order = choice.soonest(list(candidates))
-    if not order or not parameters.plan or _crowded(choice, order[0], parameters):
+    if not order or not parameters.plan or _crowded(choice, order[0], parameters, gathered=bool(gathered)):
         origin, drawn = _drawn(choice, luck, parameters)
         candidates = dict.fromkeys(drawn, origin) | candidates
         order = choice.soonest(list(candidates))
@@ -145,14 +152,29 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
     return costs_ms
 
 
-def _crowded(choice: Choice, best: int, parameters: Parameters) -> bool:
-    """Whether the best of our own nodes is worse than what the whole fleet would give us.
+def _gathered(choice: Choice, parameters: Parameters) -> list[int]:
+    """Where gateways share few nodes, those to which prompts that begin like this one go from all of them.
+
+    No gateway knows which prefixes the others sent where. So all send a beginning to the same few nodes, by
+    rendezvous hashing weighted by speed, as two-hash-prefix does with two; the estimate chooses among them.
+    """
+    plan, hashes = choice.view.plan, choice.request.blocks.hashes
+    if plan is None or not parameters.plan or not parameters.gather or not hashes or not len(plan.shared):
+        return []
+    key = prefix_key(choice.request, _GATHER_BLOCKS)
+    columns, shared = choice.columns, plan.shared
+    draws = np.log(affinity(columns.name_hash[shared], key)) * plan.service_s[shared] / columns.slots[shared]
+    return [int(index) for index in shared[np.argsort(-draws)[: parameters.gather]]]
+
+
+def _crowded(choice: Choice, best: int, parameters: Parameters, *, gathered: bool) -> bool:
+    """Whether the best of our own nodes, or of those gathered at, is worse than what the fleet would give us.
 
     The level is that of a typical request. One with a long prompt scores worse everywhere: that alone is no
     reason to leave for nodes which we know less of, whose queues we do not see, and which are others' homes.
     """
     plan = choice.view.plan
-    if plan is None or plan.homes is None:
+    if plan is None or (plan.homes is None and not gathered):
         return not choice.view.front
     most_ms = parameters.spill * 1e3 * plan.level_s
     return choice.score_ms(best) > most_ms and choice.typical_score_ms(best) > most_ms
