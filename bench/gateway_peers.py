@@ -323,7 +323,7 @@ async def feed(state: Path, port: int, nodes: int, upstreams: list[int]) -> None
         card = encode_card(NodeCard(name, url, engine="openai", slots=64, queue_max=1000, models=models))
         digests.append(bytes_digest(card))
         await bus.put(name, card)
-    epoch, steps = time.time_ns() // 1_000_000, 20
+    epoch, steps = time.time_ns() // 1_000_000, min(nodes, 250)  # nodes of their own do not pulse in step
     for seq in range(1, 3600):
         for step in range(steps):
             begun = time.monotonic()
