@@ -11,6 +11,7 @@ from isochrone.cli.limits import as_options, with_limits
 from isochrone.gateway import GatewaySettings
 from isochrone.ports import SettingError
 from isochrone.relay import ServerLimits
+from isochrone.wire.openai import CHAT_PATH, Ask
 
 OPERATIONS = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 
@@ -33,6 +34,12 @@ def test_many_can_be_told_and_the_last_counts():
     told = with_limits(GatewaySettings(), ("idle_s_max=0.5", "json_depth_max=9", "idle_s_max=1.5"))
     assert (told.http.idle_s_max, told.json_depth_max) == (1.5, 9)
     assert "| `json_depth_max` | 128 |" in OPERATIONS
+
+
+def test_brackets_of_a_body_can_be_bounded_too():
+    assert with_limits(GatewaySettings(), ("json_brackets_max=9",)).json_brackets_max == 9
+    assert GatewaySettings().json_brackets_max == Ask("r", CHAT_PATH).json_brackets_max == 200_000
+    assert "| `json_brackets_max` | 200000 |" in OPERATIONS
 
 
 def test_a_whole_network_hands_them_on_to_its_gateway_and_refuses_bad_ones_before_it_starts():

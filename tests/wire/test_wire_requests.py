@@ -369,6 +369,15 @@ def test_depth_is_counted_from_the_body_itself(most):
     assert error.value.code == "invalid_json"
 
 
+@pytest.mark.parametrize("filling", [b"[],", b"{},", b'"[",'])
+def test_a_body_of_more_brackets_than_the_bound_is_not_even_decoded(filling):
+    body = b'{"model":"m","prompt":"?","x":[' + filling * 7 + b"0]}"
+    assert parse_request(Ask("r", COMPLETIONS_PATH, json_brackets_max=9), body).model == "m"
+    with pytest.raises(BadRequestError, match="has 9 opening brackets; 8 are taken") as error:
+        parse_request(Ask("r", COMPLETIONS_PATH, json_brackets_max=8), body + b"no JSON")
+    assert error.value.code == "invalid_json"
+
+
 def test_many_brackets_side_by_side_are_not_deep():
     ask = Ask("r", COMPLETIONS_PATH, json_depth_max=3)
     assert parse_request(ask, encoded({"model": "m", "prompt": "[" * 99, "x": [{}] * 99})).model == "m"

@@ -23,7 +23,7 @@ CorsOption = Annotated[
     ),
 ]
 
-_JSON_DEPTH = "json_depth_max"
+_OF_JSON = ("json_depth_max", "json_brackets_max")
 
 
 def with_limits(
@@ -34,16 +34,16 @@ def with_limits(
     Raises SettingError that names the one at fault.
     """
     known = {field.name: field.default for field in fields(ServerLimits)}
-    known[_JSON_DEPTH] = GatewaySettings().json_depth_max
+    known |= {name: getattr(GatewaySettings(), name) for name in _OF_JSON}
     told: dict[str, Any] = {}
     for item in given:
         name, equals, value = item.partition("=")
         if not equals or name not in known:
             raise SettingError(f"--limit {item}: NAME=VALUE is wanted, NAME one of {', '.join(known)}")
         told[name] = _positive(item, value, whole=isinstance(known[name], int))
-    depth = told.pop(_JSON_DEPTH, settings.json_depth_max)
+    of_json = {name: told.pop(name) for name in _OF_JSON if name in told}
     http = replace(settings.http, **told)
-    return replace(settings, http=http, json_depth_max=depth, cors_origins=_origins(origins))
+    return replace(settings, http=http, cors_origins=_origins(origins), **of_json)
 
 
 def as_options(given: Iterable[str], origins: Iterable[str]) -> tuple[str, ...]:

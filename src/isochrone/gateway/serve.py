@@ -92,6 +92,7 @@ class Serve:
                 self._salt,
                 self._prompt_salt,
                 json_depth_max=parts.settings.json_depth_max,
+                json_brackets_max=parts.settings.json_brackets_max,
             )
             router = _router(exchange, parts)
             request = openai.parse_request(ask, exchange.body)

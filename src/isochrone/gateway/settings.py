@@ -61,6 +61,7 @@ class GatewaySettings:
         retries_saved_max: second attempts saved up at most.
         http: bounds of the connections with clients.
         json_depth_max: levels of {} and [] in a request's body; beyond it 400.
+        json_brackets_max: opening brackets in it, those in strings with them; beyond it 400.
         cors_origins: web pages of these origins may ask, `*` for all; those of any other get 403.
         records_max: decisions kept for `explain`.
         rtt_probe_s: seconds between two probes of one node.
@@ -92,6 +93,7 @@ class GatewaySettings:
     retries_saved_max: float = 100.0
     http: ServerLimits = _HTTP
     json_depth_max: int = 128
+    json_brackets_max: int = 200_000
     cors_origins: frozenset[str] = frozenset()
     records_max: int = 1024
     rtt_probe_s: float = 2.0

@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from isochrone.model import NO_OBJECTIVE, Objective, PromptBlocks, Request
 from isochrone.wire.errors import BadRequestError
-from isochrone.wire.json_depth import DEPTH_MAX, deeper_than
+from isochrone.wire.json_shape import BRACKETS_MAX, DEPTH_MAX, brackets, deeper_than
 from isochrone.wire.nodes import TEXT_MAX
 
 CHAT_PATH = "/v1/chat/completions"
@@ -67,6 +67,7 @@ class Ask:
         salt: what names of clients are hidden with; without one, clients are not told apart.
         prompt_salt: what prompts are hashed with.
         json_depth_max: levels of its body at most.
+        json_brackets_max: opening brackets in it at most, those in strings with them.
     """
 
     id: str
@@ -77,11 +78,12 @@ class Ask:
     salt: bytes = field(default=b"", repr=False)
     prompt_salt: bytes = field(default=b"", repr=False)
     json_depth_max: int = DEPTH_MAX
+    json_brackets_max: int = BRACKETS_MAX
 
 
 def parse_request(ask: Ask, body: bytes) -> Request:
     """The request in `body`. Raises BadRequestError that names the field at fault."""
-    fields = _object(body, ask.json_depth_max)
+    fields = _object(ask, body)
     model = _required(fields, "model", str, "a string")
     if not model:
         raise BadRequestError("'model' must not be empty.", param="model")
@@ -158,8 +160,12 @@ def models_body(models: Iterable[tuple[str, int]]) -> bytes:
     return msgspec.json.encode({"object": "list", "data": data})
 
 
-def _object(body: bytes, depth_max: int) -> dict[str, Any]:
-    too_deep = f"The body is nested more than {depth_max} levels deep."
+def _object(ask: Ask, body: bytes) -> dict[str, Any]:
+    too_deep = f"The body is nested more than {ask.json_depth_max} levels deep."
+    found = brackets(body)
+    if found > ask.json_brackets_max:
+        too_many = f"The body has {found} opening brackets; {ask.json_brackets_max} are taken at most."
+        raise BadRequestError(too_many, code="invalid_json")
     try:
         fields = msgspec.json.decode(body)
     except RecursionError as error:
@@ -168,7 +174,7 @@ def _object(body: bytes, depth_max: int) -> dict[str, Any]:
         raise BadRequestError(f"The body is not valid JSON: {error}.", code="invalid_json") from error
     if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.", code="invalid_json")
-    if deeper_than(body, fields, depth_max):
+    if found > ask.json_depth_max and deeper_than(fields, ask.json_depth_max):
         raise BadRequestError(too_deep, code="invalid_json")
     return fields
 
