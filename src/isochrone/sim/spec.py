@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from isochrone.model import PromptBlocks
 
@@ -66,6 +67,10 @@ class HardwareSpec:
             piece and the decodes wait.
         prefix_block_tokens: tokens in a block of the prefix cache; 0 for an engine without one.
         speeds: by name of model. What is not here it can't run.
+        prefix_cache: blocks: whatever was computed, in memory that nothing else needs, as vLLM keeps it;
+            slots: what the slots worked on last and a store of what they held before, as llama.cpp's server
+            does.
+        prefix_store_bytes: most memory for that store, beside memory_bytes; 0 for none.
     """
 
     name: str
@@ -75,6 +80,8 @@ class HardwareSpec:
     chunk_tokens: int
     prefix_block_tokens: int
     speeds: Mapping[str, SpeedSpec]
+    prefix_cache: Literal["blocks", "slots"] = "blocks"
+    prefix_store_bytes: float = 2.0**28
 
 
 @dataclass(frozen=True, slots=True)

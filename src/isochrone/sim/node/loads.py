@@ -73,10 +73,10 @@ class Engine:
     def begin_next_prompt(self, memory: Memory) -> None:
         """The turn of the first prompt comes: it finds cached what was computed while it waited.
 
-        Not so where prompts are computed in one piece, as by llama.cpp: it compares a prompt with what is in
-        its slots when it is given one, and what another slot is computing is of no use to it.
+        Not so where prompts are computed in one piece or kept by slots, as by llama.cpp: it compares a prompt
+        with what its slots hold when it is given one, and what another slot is computing is of no use to it.
         """
-        if self.batch.prompts and self.batch.chunk_tokens:
+        if self.batch.prompts and self.batch.chunk_tokens and memory.by_blocks:
             job = self.batch.prompts[0].job
             self.batch.begin_prompt(job.prompt_tokens - memory.hit_tokens(job))
 
@@ -84,6 +84,9 @@ class Engine:
         """A job is given up; returns the tokens computed of an unfinished prompt, and of its answer."""
         first = bool(self.batch.prompts) and self.batch.prompts[0] is work
         done_tokens = self.batch.leave(work, now_s)
+        found_tokens = work.job.prompt_tokens - work.uncached_tokens
+        prompt_tokens = done_tokens[0] if work.claim.first_token_at_s is None else work.uncached_tokens
+        memory.end(work.job, found_tokens + prompt_tokens + max(0, done_tokens[1] - 1))
         if first:
             self.begin_next_prompt(memory)
         return done_tokens
