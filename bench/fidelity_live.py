@@ -34,7 +34,7 @@ from isochrone.sim.live.fidelity import (
     ranking_agreement,
     simulate,
 )
-from isochrone.sim.live.measured import Measured, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, alike, measured_scenario, slowdowns
 from isochrone.sim.live.workload import Arrival, generate
 from isochrone.sim.scenario.files import Scenario
 
@@ -49,6 +49,7 @@ class Result:
 
     Attributes:
         levels: what was measured of an engine, by number of engines at work.
+        node_cores: that each node had of its own; None where all shared all.
         slowdowns: how many times slower all are while 0, 1, 2, ... of them compute.
         scenario: made of the first level.
         reports: of `isochrone demo`, one for each session.
@@ -57,6 +58,7 @@ class Result:
     """
 
     levels: dict[int, Measured]
+    node_cores: float | None
     slowdowns: tuple[float, ...]
     scenario: Scenario
     reports: list[dict[str, Any]]
@@ -71,13 +73,14 @@ def main() -> None:
         told = json.loads(options.again.read_text())
         levels = {int(key): msgspec.convert(value, Measured) for key, value in told["levels"].items()}
         about, reports = told["about"], told["reports"]
+        options.node_cores = told.get("node_cores", options.node_cores)
     else:
         about = _about()
         try:
             levels, reports = _live(options)
         except CannotError as error:
             sys.exit(f"bench/fidelity: --node-cores: {error}")
-    result = _compare(levels, reports)
+    result = _compare(levels, reports, options.node_cores)
     _write(result, about, options.out)
     draw(options.picture, result.lines)
 
@@ -184,19 +187,22 @@ def _text(arrival: Arrival) -> bytes:
 # -- simulated ---------------------------------------------------------------------------------------
 
 
-def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]]) -> Result:
+def _compare(
+    levels: dict[int, Measured], reports: list[dict[str, Any]], node_cores: float | None
+) -> Result:
     sessions = [_series(report) for report in reports]
     every = [each for series in sessions for requests in series for each in requests if each.round]
+    engines = alike(levels) if node_cores else levels
     slower = slowdowns(
-        levels, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
+        engines, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
     )
-    scenario = measured_scenario(levels)
+    scenario = measured_scenario(engines)
     lines, rows = [], []
     for series in sessions:
         simulated = [simulate(scenario, series, slower, seed) for seed in range(1, SEEDS + 1)]
         lines.append(compare(scenario, series, simulated))
         rows.append(list(_rows(series, simulated)))
-    return Result(levels, slower, scenario, reports, lines, rows)
+    return Result(levels, node_cores, slower, scenario, reports, lines, rows)
 
 
 def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> Iterator[dict[str, object]]:
@@ -240,6 +246,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
     speeds = {level: asdict(measured.speed) for level, measured in result.levels.items()}
     told = {
         "about": about,
+        "node_cores": result.node_cores,
         "speeds_by_engines_at_work": speeds,
         "slowdowns_by_engines_at_work": result.slowdowns,
         "kendall_tau": taus,

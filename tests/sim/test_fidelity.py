@@ -15,7 +15,7 @@ from isochrone.sim.live.fidelity import (
     simulate,
     token_chain,
 )
-from isochrone.sim.live.measured import Measured, Prefill, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, Prefill, alike, measured_scenario, slowdowns
 from isochrone.sim.scenario.files import Scenario
 
 ALONE = Measured(
@@ -94,6 +94,23 @@ def test_two_measurements_become_one() -> None:
     assert both.hop_ms == 5.0
 
 
+def test_a_pause_of_the_machine_moves_the_line_by_little() -> None:
+    prompts = [Prefill(tokens, 20.0 + 8.0 * tokens) for tokens in (5, 6, 20, 40, 60, 80, 100)]
+    paused = replace(ALONE, prefills=[*prompts, Prefill(90, 1_500.0)])
+    assert paused.speed.prefill_base_ms == pytest.approx(20.0, abs=2.0)
+    assert paused.speed.prefill_ms_per_token == pytest.approx(8.0, rel=0.02)
+
+
+def test_engines_with_cpu_time_of_their_own_are_measured_by_all_levels_together() -> None:
+    levels = alike({1: ALONE, 2: slowed(1.0), 3: slowed(1.6)})
+    speeds = [each.speed for each in levels.values()]
+    assert speeds[0] == speeds[1] == speeds[2]
+    assert speeds[0].load_s == pytest.approx((0.8 + 1.0) * 3.6 / 6)
+    assert slowdowns(levels, 60, 16) == (1.0, 1.0, 1.0, 1.0)
+    assert measured_scenario(levels).node[0].neighbour_prompt_tokens == 60
+    assert levels[1].neighbour_prompt_tokens == ()
+
+
 def test_all_become_slower_by_what_was_measured() -> None:
     assert slowdowns(LEVELS, 60, 16) == pytest.approx(SLOWDOWNS)
 
@@ -105,7 +122,8 @@ def test_the_scenario_has_what_was_measured() -> None:
     assert speed == replace(ALONE.speed, load_s=slowed(1.1).speed.load_s)
     assert found.network.same_region_rtt_ms == 5.0
     busy = found.node[0]
-    assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 84)
+    assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 96)
+    assert busy.neighbour_early_share == pytest.approx(1 / 3)
 
 
 # -- the chain ---------------------------------------------------------------------------------------

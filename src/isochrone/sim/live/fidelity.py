@@ -6,6 +6,7 @@ cached prefixes, what gateways come to believe, and where each request goes.
 """
 
 import hashlib
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -177,7 +178,7 @@ def simulate(
     for policy in {each.policy for requests in series for each in requests}:
         if find_policy(policy).probing.per_request:
             raise SettingError(f"{policy} probes; this comparison can't switch to it")
-    jobs, begins_s = _jobs(scenario, series)
+    jobs, begins_s = _jobs(scenario, series, random.Random(f"{seed}/begins"))
     run = Run(scenario, series[0][0].policy, seed)
     world = World(world_plan(run, build_nodes(scenario, seed)))
     world.hear_idle_news()
@@ -207,12 +208,15 @@ def _prepare(now_s: float, subject: tuple[World, Scenario, str]) -> None:
             world.yard.unload_model(index, model, now_s)
 
 
-def _jobs(scenario: Scenario, series: Sequence[Sequence[Asked]]) -> tuple[list[Job], list[float]]:
-    """The session's jobs in order of time, and when each series begins."""
+def _jobs(
+    scenario: Scenario, series: Sequence[Sequence[Asked]], luck: random.Random
+) -> tuple[list[Job], list[float]]:
+    """The session's jobs in order of time, and when each series begins: in no step with the nodes' pulses."""
     bytes_per_token = median(len(e.text) / e.prompt_tokens for requests in series for e in requests)
     jobs: list[Job] = []
     begins_s, begin_s = [], SETTLE_S
     for requests in series:
+        begin_s += luck.uniform(0.0, scenario.bus.pulse_s)
         begins_s.append(begin_s)
         for each in requests:
             jobs.append(

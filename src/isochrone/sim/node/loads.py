@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 
 from isochrone.model import ModelPulse, ModelState
+from isochrone.nodes.inference.speeds import expected_load_s
 from isochrone.ports import SettingError
 from isochrone.sim.node.batch import Batch, Work
 from isochrone.sim.node.claims import Claims
@@ -68,6 +69,8 @@ class Engine:
         elif name in spec.on_disk:
             state = ModelState.ON_DISK
         batch, claims = Batch(speed, spec.hardware.chunk_tokens), Claims.of(speed, spec.speed)
+        if spec.hardware.loads_known or state is ModelState.READY:
+            claims.load.add(speed.load_s)
         return cls(spec.models[name], speed, batch, claims, state)
 
     def begin_next_prompt(self, memory: Memory) -> None:
@@ -174,6 +177,7 @@ class Loads:
         """The load under way is done; returns whose it was."""
         engine = self.loading
         assert engine is not None  # noqa: S101 - `ready_at_s` is inf without one
+        engine.claims.load.add(engine.speed.load_s)
         engine.state, engine.used_at_s, engine.ready_since_s = (
             ModelState.READY,
             self.ready_at_s,
@@ -211,8 +215,8 @@ class Loads:
         for queued in self.queue.values():
             if queued is engine:
                 break
-            before_s += _load_s(queued)
-        return before_s + _load_s(engine) + self._eviction_s(engine)
+            before_s += _claimed_s(queued)
+        return before_s + _claimed_s(engine) + self._eviction_s(engine)
 
     def _next(self) -> Engine:
         return next(iter(self.queue.values()))
@@ -245,12 +249,20 @@ class Loads:
             if missing <= 0:
                 break
             missing -= victim.weights_bytes
-            cost_s += _EVICTION_SHARE * victim.speed.load_s
+            cost_s += _EVICTION_SHARE * expected_load_s(victim.claims.load, victim.weights_bytes)
         return cost_s
 
 
 def _load_s(engine: Engine) -> float:
-    return engine.speed.load_s + (engine.speed.fetch_s if engine.state is ModelState.ABSENT else 0.0)
+    return engine.speed.load_s + _fetch_s(engine)
+
+
+def _claimed_s(engine: Engine) -> float:
+    return expected_load_s(engine.claims.load, engine.weights_bytes) + _fetch_s(engine)
+
+
+def _fetch_s(engine: Engine) -> float:
+    return engine.speed.fetch_s if engine.state is ModelState.ABSENT else 0.0
 
 
 def check_models(spec: NodeSpec) -> None:

@@ -144,6 +144,11 @@ def digest(scenario: Scenario) -> str:
     for told_class in told["hardware"].values():
         if told_class["prefix_cache"] == "blocks":
             del told_class["prefix_cache"], told_class["prefix_store_bytes"]
+        if told_class["loads_known"]:
+            del told_class["loads_known"]
+    for told_node in told["node"]:
+        if not told_node["neighbour_early_share"]:
+            del told_node["neighbour_early_share"]
     told["models"] = [asdict(model) for model in world_models(scenario).values()]
     told["table"] = sorted((*pair, rtt_ms) for pair, rtt_ms in azure_rtts_ms().items())
     if scenario.traffic.trace:
