@@ -10,6 +10,7 @@ from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
+    bytes_per_token,
     compare,
     ranking_agreement,
     simulate,
@@ -54,8 +55,8 @@ def series(
             policy=policy,
             round=round_,
             at_s=1.5 * number,
-            text=f"system:you help client {number % 3}\nuser:question {number} in round {round_}".encode()
-            * 4,
+            system=f"you help client {number % 3} as well as you can".encode() * 3,
+            text=f"question {number} in round {round_}".encode() * 4,
             output_tokens_max=16,
             prompt_tokens=50,
             output_tokens=12,
@@ -130,15 +131,26 @@ def test_the_scenario_has_what_was_measured() -> None:
 
 
 def test_equal_beginnings_give_equal_chains_and_no_more() -> None:
-    a = token_chain(b"the same beginning, then a question", 10, 3.5)
-    b = token_chain(b"the same beginning, then an answer!", 10, 3.5)
-    assert len(a.hashes) == len(set(a.hashes)) == 10
-    assert a.prefix_bytes(set(b.hashes)) == 7 * a.block_bytes
-    assert a == token_chain(b"the same beginning, then a question", 10, 3.5)
+    a = token_chain((b"the same beginning, ", b"then a question"), 23, 3.5)
+    b = token_chain((b"the same beginning, ", b"then an answer!"), 23, 3.5)
+    assert len(a.hashes) == len(set(a.hashes)) == 23
+    assert a.prefix_bytes(set(b.hashes)) // a.block_bytes == 3 + 5 + int((20 + len("then a")) / 3.5)
+    assert a == token_chain((b"the same beginning, ", b"then a question"), 23, 3.5)
+
+
+def test_all_prompts_begin_with_the_template_and_go_on_with_it_after_the_system() -> None:
+    a, b = (token_chain((system, b"?"), 20, 4.0) for system in (b"be kind" * 3, b"be wise" * 3))
+    assert a.prefix_bytes(set(b.hashes)) // a.block_bytes == 3
+    short, long = (token_chain((b"be kind.", text), 30, 4.0) for text in (b"!" * 40, b"?" * 40))
+    assert short.prefix_bytes(set(long.hashes)) // short.block_bytes == 3 + 2 + 5
+
+
+def test_the_length_of_a_token_is_that_of_the_texts_without_the_template() -> None:
+    assert bytes_per_token([((b"a" * 40, b"b" * 60), 38), ((b"a" * 40, b"b" * 20), 28)]) == 4.0
 
 
 def test_a_text_shorter_than_its_tokens_still_gives_a_block_for_each() -> None:
-    assert len(set(token_chain(b"short", 20, 4.0).hashes)) == 20
+    assert len(set(token_chain((b"", b"short"), 20, 4.0).hashes)) == 20
 
 
 # -- the session -------------------------------------------------------------------------------------
@@ -155,9 +167,10 @@ def test_a_session_is_answered_series_by_series_and_the_same_for_a_seed() -> Non
 
 
 def test_caches_go_on_from_series_to_series() -> None:
-    first, second = simulate(scenario(), [series("nearest"), series("nearest")], SLOWDOWNS, seed=1)
-    assert sum(each.cached_tokens for each in first) < sum(each.cached_tokens for each in second)
-    assert second[0].cached_tokens == 49
+    one_each = series("nearest", count=3)
+    first, second = simulate(scenario(), [one_each, one_each], SLOWDOWNS, seed=1)
+    assert all(each.cached_tokens < 10 for each in first)  # the template, and "you help client "
+    assert [each.cached_tokens for each in second] == [49, 49, 49]
 
 
 def test_cold_models_are_unloaded_before_each_series() -> None:
@@ -197,6 +210,31 @@ def test_a_policy_that_hears_who_has_room_comes_after_one_that_does_not() -> Non
     answers = simulate(scenario(), parts, SLOWDOWNS, seed=1)
     assert [len(each) for each in answers] == [len(each) for each in parts]
     assert all(each.ttft_ms > 0.0 for part in answers for each in part)
+
+
+@pytest.mark.parametrize("policy", ["random", "least-request"])
+def test_luck_falls_as_it_fell_live(policy: str) -> None:
+    nodes = ("near-busy", "far-ready", "far-ready", "near-cold")
+    live = [
+        replace(each, node=nodes[number % 4], at_s=20.0 * number)
+        for number, each in enumerate(series(policy, count=6))
+    ]
+    (answers,) = simulate(scenario(), [live], SLOWDOWNS, seed=1)
+    assert [each.node for each in answers] == [each.node for each in live]
+
+
+def test_luck_moves_no_policy_to_a_node_that_it_would_not_draw() -> None:
+    crowd = [replace(each, at_s=0.01 * number) for number, each in enumerate(series("least-request"))]
+    live = [replace(each, node="far-ready") for each in crowd]
+    (answers,) = simulate(scenario(), [live], SLOWDOWNS, seed=1)
+    assert {each.node for each in answers} == {"near-busy", "near-cold", "far-ready"}
+    (answers,) = simulate(scenario(), [series("nearest", node="far-ready")], SLOWDOWNS, seed=1)
+    assert {each.node for each in answers} == {"near-busy"}
+
+
+def test_a_policy_by_lot_without_a_live_node_draws_by_itself() -> None:
+    (answers,) = simulate(scenario(), [series("random")], SLOWDOWNS, seed=1)
+    assert len({each.node for each in answers}) == 3
 
 
 # -- comparing ---------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from itertools import count
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sim.sim_node_nouns import a_node, firsts, run_dry, timings
+from sim_node_nouns import a_node, firsts, run_dry, timings
 
 from isochrone.model import PromptBlocks
 from isochrone.sim.node.slots import SlotCache

@@ -13,7 +13,6 @@ import numpy as np
 from isochrone.sim.scenario.files import Scenario, build_nodes, changed, load_scenario
 from isochrone.sim.spec import SpeedSpec
 
-
 _TICK_S = 0.01
 """Live news wait for no tick; with three nodes short ones cost little."""
 
