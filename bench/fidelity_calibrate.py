@@ -163,10 +163,13 @@ async def _hop_ms(bench: Bench) -> float:
 async def _busy(bench: Bench, nodes: list[str], seed: int) -> AsyncIterator[list[Answer]]:
     """Keep `nodes` busy with users as those of the demo; yields their answers as they come."""
     answers: list[Answer] = []
+    done = False
 
     async def user(node: str, number: int) -> None:
         settings = WorkloadSettings(rate_per_s=1.0, count=1_000_000, models=(DEMO_MODEL,))
         for arrival in generate(settings, 100 * seed + number):  # prompts that nobody has asked before
+            if done:
+                return
             answer = await bench.ask(node, arrival, 96, system=False)
             answers.append(answer)
 
@@ -175,10 +178,10 @@ async def _busy(bench: Bench, nodes: list[str], seed: int) -> AsyncIterator[list
     try:
         await asyncio.sleep(2.0 if tasks else 0.0)
         yield answers
+        done = True  # and the last ones to their end: to leave them out would leave out long ones
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
-            if task.done():
-                task.result()
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 

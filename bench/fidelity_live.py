@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from math import isfinite, isnan
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any
 
 import msgspec
@@ -30,11 +30,13 @@ from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
     Line,
+    bytes_per_token,
     compare,
     ranking_agreement,
     simulate,
 )
-from isochrone.sim.live.measured import Measured, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, alike, measured_scenario, slowdowns
+from isochrone.sim.live.words import TEMPLATE_TOKENS
 from isochrone.sim.live.workload import Arrival, generate
 from isochrone.sim.scenario.files import Scenario
 
@@ -49,6 +51,7 @@ class Result:
 
     Attributes:
         levels: what was measured of an engine, by number of engines at work.
+        node_cores: that each node had of its own; None where all shared all.
         slowdowns: how many times slower all are while 0, 1, 2, ... of them compute.
         scenario: made of the first level.
         reports: of `isochrone demo`, one for each session.
@@ -57,6 +60,7 @@ class Result:
     """
 
     levels: dict[int, Measured]
+    node_cores: float | None
     slowdowns: tuple[float, ...]
     scenario: Scenario
     reports: list[dict[str, Any]]
@@ -71,13 +75,14 @@ def main() -> None:
         told = json.loads(options.again.read_text())
         levels = {int(key): msgspec.convert(value, Measured) for key, value in told["levels"].items()}
         about, reports = told["about"], told["reports"]
+        options.node_cores = told.get("node_cores", options.node_cores)
     else:
         about = _about()
         try:
             levels, reports = _live(options)
         except CannotError as error:
             sys.exit(f"bench/fidelity: --node-cores: {error}")
-    result = _compare(levels, reports)
+    result = _compare(levels, reports, options.node_cores)
     _write(result, about, options.out)
     draw(options.picture, result.lines)
 
@@ -137,38 +142,36 @@ def _series(report: dict[str, Any]) -> list[list[Asked]]:
         for round_ in range(1, plan.rounds + 1)
         for each in generate(workload(plan, plan.requests), plan.seed + round_)
     }
-    bytes_per_token = median(
-        len(_text(arrivals[sample["round"], sample["at_s"]])) / sample["prompt_tokens"] for sample in answered
+    length = bytes_per_token(
+        (_texts(arrivals[sample["round"], sample["at_s"]]), sample["prompt_tokens"]) for sample in answered
     )
-    told = [
-        _asked(sample, arrivals[sample["round"], sample["at_s"]], bytes_per_token)
-        for sample in report["samples"]
-    ]
+    told = [_asked(sample, arrivals[sample["round"], sample["at_s"]], length) for sample in report["samples"]]
     series = [list(part) for _, part in groupby(told, key=lambda each: (each.round, each.policy))]
-    return [*_before(plan, bytes_per_token), *series]
+    return [*_before(plan, length), *series]
 
 
-def _before(plan: Plan, bytes_per_token: float) -> Iterator[list[Asked]]:
+def _before(plan: Plan, length: float) -> Iterator[list[Asked]]:
     """What the demo sends before it counts, of which it tells nothing: lengths are as asked."""
     blank: dict[str, Any] = {"round": 0, "node": "", "ttft_ms": None, "timings": None}
     blank |= {"prompt_tokens": None, "cached_tokens": None, "output_tokens": None}
     warmup = list(generate(workload(plan, plan.warmup), plan.seed))
     if warmup:
-        yield [_asked({**blank, "policy": plan.policies[0]}, each, bytes_per_token) for each in warmup]
+        yield [_asked({**blank, "policy": plan.policies[0]}, each, length) for each in warmup]
         visits = list(generate(workload(plan, 64), plan.seed - 1))[: len(DEMO_NODES)]
-        yield [_asked({**blank, "policy": "round-robin"}, each, bytes_per_token) for each in visits]
+        yield [_asked({**blank, "policy": "round-robin"}, each, length) for each in visits]
 
 
-def _asked(sample: dict[str, Any], arrival: Arrival, bytes_per_token: float) -> Asked:
-    text = _text(arrival)
+def _asked(sample: dict[str, Any], arrival: Arrival, length: float) -> Asked:
+    system, text = texts = _texts(arrival)
     timings, cached = sample["timings"], sample["cached_tokens"]
     return Asked(
         policy=sample["policy"],
         round=sample["round"],
         at_s=arrival.at_s,
+        system=system,
         text=text,
         output_tokens_max=arrival.output_tokens_max,
-        prompt_tokens=sample["prompt_tokens"] or max(1, round(len(text) / bytes_per_token)),
+        prompt_tokens=sample["prompt_tokens"] or sum(TEMPLATE_TOKENS) + round(sum(map(len, texts)) / length),
         output_tokens=sample["output_tokens"] or arrival.output_tokens_max,
         node=sample["node"],
         ttft_ms=float("nan") if sample["ttft_ms"] is None else sample["ttft_ms"],
@@ -177,26 +180,27 @@ def _asked(sample: dict[str, Any], arrival: Arrival, bytes_per_token: float) -> 
     )
 
 
-def _text(arrival: Arrival) -> bytes:
-    return f"system:{arrival.system}\nuser:{arrival.prompt}".encode()
+def _texts(arrival: Arrival) -> tuple[bytes, bytes]:
+    return arrival.system.encode(), arrival.prompt.encode()
 
 
 # -- simulated ---------------------------------------------------------------------------------------
 
 
-def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]]) -> Result:
+def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]], node_cores: float | None) -> Result:
     sessions = [_series(report) for report in reports]
     every = [each for series in sessions for requests in series for each in requests if each.round]
+    engines = alike(levels) if node_cores else levels
     slower = slowdowns(
-        levels, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
+        engines, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
     )
-    scenario = measured_scenario(levels)
+    scenario = measured_scenario(engines)
     lines, rows = [], []
     for series in sessions:
         simulated = [simulate(scenario, series, slower, seed) for seed in range(1, SEEDS + 1)]
         lines.append(compare(scenario, series, simulated))
         rows.append(list(_rows(series, simulated)))
-    return Result(levels, slower, scenario, reports, lines, rows)
+    return Result(levels, node_cores, slower, scenario, reports, lines, rows)
 
 
 def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> Iterator[dict[str, object]]:
@@ -211,6 +215,8 @@ def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> I
                 "live_node": asked.node,
                 "live_ttft_ms": asked.ttft_ms,
                 "simulated_ttft_ms": fmean(each.ttft_ms for each in answers),
+                "live_cached_tokens": asked.cached_tokens,
+                "simulated_cached_tokens": fmean(each.cached_tokens for each in answers),
                 "simulated_nodes": Counter(each.node for each in answers),
             }
 
@@ -240,6 +246,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
     speeds = {level: asdict(measured.speed) for level, measured in result.levels.items()}
     told = {
         "about": about,
+        "node_cores": result.node_cores,
         "speeds_by_engines_at_work": speeds,
         "slowdowns_by_engines_at_work": result.slowdowns,
         "kendall_tau": taus,
@@ -251,7 +258,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
         "reports": result.reports,
     }
     out.write_text(json.dumps(_plain(told), indent=1) + "\n")
-    text = table(result.lines, taus, speeds, result.slowdowns)
+    text = table(result.lines, taus, speeds, result.slowdowns, result.node_cores)
     out.with_suffix(".md").write_text(text)
     print(text)
 

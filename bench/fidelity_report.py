@@ -5,6 +5,7 @@ from math import isnan
 from pathlib import Path
 
 from isochrone.sim.live.fidelity import Figure, Line
+from isochrone.sim.live.luck import LEFT_TO_LUCK
 from isochrone.sim.results.statistics import rank_agreement
 
 MEAN_OFF_MAX, P99_OFF_MAX, TAU_MIN = 0.10, 0.20, 0.9
@@ -15,9 +16,11 @@ def table(
     taus: Sequence[float],
     speeds: Mapping[int, Mapping[str, float]],
     slowdowns: Sequence[float],
+    node_cores: float | None,
 ) -> str:
     """Three tables: policies, nodes, and what was measured of the engine."""
-    lines = [*_policies(sessions), "", *_verdict(sessions, taus), "", *_nodes(sessions), ""]
+    lines = [*_policies(sessions), "", *_verdict(sessions, taus), *_luck(sessions), ""]
+    lines += [*_nodes(sessions), ""]
     lines += [
         "| engines at work | prompt: base | per token | step, one sequence | each further | load | slower |"
     ]
@@ -28,6 +31,12 @@ def table(
             f"| {speed['tpot_ms']:.1f} ms | {speed['tpot_ms_per_sequence']:.1f} ms "
             f"| {speed['load_s']:.2f} s | {slowdowns[level]:.2f} times |"
         )
+    if node_cores:
+        lines += [
+            "",
+            f"Each node had {node_cores:g} cores of its own: all three lines measured the same engine, and "
+            "the simulator's is made of all of them together.",
+        ]
     if list(slowdowns) != sorted(slowdowns):
         lines += [
             "",
@@ -94,6 +103,17 @@ def _verdict(sessions: Sequence[Sequence[Line]], taus: Sequence[float]) -> list[
             f"tau {told['kendall_tau']:.2f}"
         )
     return rows
+
+
+def _luck(sessions: Sequence[Sequence[Line]]) -> list[str]:
+    """Which policies were given the luck they had live."""
+    given = [line.policy for line in sessions[0] if line.policy in LEFT_TO_LUCK]
+    if not given:
+        return []
+    return [
+        f"- given the luck they had live: {', '.join(given)} (where they draw a node, or draw among equal "
+        "ones, the simulator draws the live one)"
+    ]
 
 
 def _nodes(sessions: Sequence[Sequence[Line]]) -> list[str]:

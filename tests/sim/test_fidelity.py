@@ -10,12 +10,13 @@ from isochrone.routing import CATALOGUE, find_policy
 from isochrone.sim.live.fidelity import (
     Answered,
     Asked,
+    bytes_per_token,
     compare,
     ranking_agreement,
     simulate,
     token_chain,
 )
-from isochrone.sim.live.measured import Measured, Prefill, measured_scenario, slowdowns
+from isochrone.sim.live.measured import Measured, Prefill, alike, measured_scenario, slowdowns
 from isochrone.sim.scenario.files import Scenario
 
 ALONE = Measured(
@@ -54,8 +55,8 @@ def series(
             policy=policy,
             round=round_,
             at_s=1.5 * number,
-            text=f"system:you help client {number % 3}\nuser:question {number} in round {round_}".encode()
-            * 4,
+            system=f"you help client {number % 3} as well as you can".encode() * 3,
+            text=f"question {number} in round {round_}".encode() * 4,
             output_tokens_max=16,
             prompt_tokens=50,
             output_tokens=12,
@@ -94,6 +95,23 @@ def test_two_measurements_become_one() -> None:
     assert both.hop_ms == 5.0
 
 
+def test_a_pause_of_the_machine_moves_the_line_by_little() -> None:
+    prompts = [Prefill(tokens, 20.0 + 8.0 * tokens) for tokens in (5, 6, 20, 40, 60, 80, 100)]
+    paused = replace(ALONE, prefills=[*prompts, Prefill(90, 1_500.0)])
+    assert paused.speed.prefill_base_ms == pytest.approx(20.0, abs=2.0)
+    assert paused.speed.prefill_ms_per_token == pytest.approx(8.0, rel=0.02)
+
+
+def test_engines_with_cpu_time_of_their_own_are_measured_by_all_levels_together() -> None:
+    levels = alike({1: ALONE, 2: slowed(1.0), 3: slowed(1.6)})
+    speeds = [each.speed for each in levels.values()]
+    assert speeds[0] == speeds[1] == speeds[2]
+    assert speeds[0].load_s == pytest.approx((0.8 + 1.0) * 3.6 / 6)
+    assert slowdowns(levels, 60, 16) == (1.0, 1.0, 1.0, 1.0)
+    assert measured_scenario(levels).node[0].neighbour_prompt_tokens == 60
+    assert levels[1].neighbour_prompt_tokens == ()
+
+
 def test_all_become_slower_by_what_was_measured() -> None:
     assert slowdowns(LEVELS, 60, 16) == pytest.approx(SLOWDOWNS)
 
@@ -105,22 +123,34 @@ def test_the_scenario_has_what_was_measured() -> None:
     assert speed == replace(ALONE.speed, load_s=slowed(1.1).speed.load_s)
     assert found.network.same_region_rtt_ms == 5.0
     busy = found.node[0]
-    assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 84)
+    assert (busy.neighbours, busy.neighbour_prompt_tokens, busy.neighbour_output_tokens) == (3, 60, 96)
+    assert busy.neighbour_early_share == pytest.approx(1 / 3)
 
 
 # -- the chain ---------------------------------------------------------------------------------------
 
 
 def test_equal_beginnings_give_equal_chains_and_no_more() -> None:
-    a = token_chain(b"the same beginning, then a question", 10, 3.5)
-    b = token_chain(b"the same beginning, then an answer!", 10, 3.5)
-    assert len(a.hashes) == len(set(a.hashes)) == 10
-    assert a.prefix_bytes(set(b.hashes)) == 7 * a.block_bytes
-    assert a == token_chain(b"the same beginning, then a question", 10, 3.5)
+    a = token_chain((b"the same beginning, ", b"then a question"), 23, 3.5)
+    b = token_chain((b"the same beginning, ", b"then an answer!"), 23, 3.5)
+    assert len(a.hashes) == len(set(a.hashes)) == 23
+    assert a.prefix_bytes(set(b.hashes)) // a.block_bytes == 3 + 5 + int((20 + len("then a")) / 3.5)
+    assert a == token_chain((b"the same beginning, ", b"then a question"), 23, 3.5)
+
+
+def test_all_prompts_begin_with_the_template_and_go_on_with_it_after_the_system() -> None:
+    a, b = (token_chain((system, b"?"), 20, 4.0) for system in (b"be kind" * 3, b"be wise" * 3))
+    assert a.prefix_bytes(set(b.hashes)) // a.block_bytes == 3
+    short, long = (token_chain((b"be kind.", text), 30, 4.0) for text in (b"!" * 40, b"?" * 40))
+    assert short.prefix_bytes(set(long.hashes)) // short.block_bytes == 3 + 2 + 5
+
+
+def test_the_length_of_a_token_is_that_of_the_texts_without_the_template() -> None:
+    assert bytes_per_token([((b"a" * 40, b"b" * 60), 38), ((b"a" * 40, b"b" * 20), 28)]) == 4.0
 
 
 def test_a_text_shorter_than_its_tokens_still_gives_a_block_for_each() -> None:
-    assert len(set(token_chain(b"short", 20, 4.0).hashes)) == 20
+    assert len(set(token_chain((b"", b"short"), 20, 4.0).hashes)) == 20
 
 
 # -- the session -------------------------------------------------------------------------------------
@@ -137,9 +167,10 @@ def test_a_session_is_answered_series_by_series_and_the_same_for_a_seed() -> Non
 
 
 def test_caches_go_on_from_series_to_series() -> None:
-    first, second = simulate(scenario(), [series("nearest"), series("nearest")], SLOWDOWNS, seed=1)
-    assert sum(each.cached_tokens for each in first) < sum(each.cached_tokens for each in second)
-    assert second[0].cached_tokens == 49
+    one_each = series("nearest", count=3)
+    first, second = simulate(scenario(), [one_each, one_each], SLOWDOWNS, seed=1)
+    assert all(each.cached_tokens < 10 for each in first)  # the template, and "you help client "
+    assert [each.cached_tokens for each in second] == [49, 49, 49]
 
 
 def test_cold_models_are_unloaded_before_each_series() -> None:
@@ -179,6 +210,31 @@ def test_a_policy_that_hears_who_has_room_comes_after_one_that_does_not() -> Non
     answers = simulate(scenario(), parts, SLOWDOWNS, seed=1)
     assert [len(each) for each in answers] == [len(each) for each in parts]
     assert all(each.ttft_ms > 0.0 for part in answers for each in part)
+
+
+@pytest.mark.parametrize("policy", ["random", "least-request"])
+def test_luck_falls_as_it_fell_live(policy: str) -> None:
+    nodes = ("near-busy", "far-ready", "far-ready", "near-cold")
+    live = [
+        replace(each, node=nodes[number % 4], at_s=20.0 * number)
+        for number, each in enumerate(series(policy, count=6))
+    ]
+    (answers,) = simulate(scenario(), [live], SLOWDOWNS, seed=1)
+    assert [each.node for each in answers] == [each.node for each in live]
+
+
+def test_luck_moves_no_policy_to_a_node_that_it_would_not_draw() -> None:
+    crowd = [replace(each, at_s=0.01 * number) for number, each in enumerate(series("least-request"))]
+    live = [replace(each, node="far-ready") for each in crowd]
+    (answers,) = simulate(scenario(), [live], SLOWDOWNS, seed=1)
+    assert {each.node for each in answers} == {"near-busy", "near-cold", "far-ready"}
+    (answers,) = simulate(scenario(), [series("nearest", node="far-ready")], SLOWDOWNS, seed=1)
+    assert {each.node for each in answers} == {"near-busy"}
+
+
+def test_a_policy_by_lot_without_a_live_node_draws_by_itself() -> None:
+    (answers,) = simulate(scenario(), [series("random")], SLOWDOWNS, seed=1)
+    assert len({each.node for each in answers}) == 3
 
 
 # -- comparing ---------------------------------------------------------------------------------------

@@ -32,6 +32,14 @@ def test_each_sends_the_next_request_when_the_last_has_ended() -> None:
     assert fast.yard.nodes[0].jobs_done > 1.3 * slow.yard.nodes[0].jobs_done > 13
 
 
+def test_answers_that_end_early_make_them_ask_more_often() -> None:
+    never, sometimes, always = (
+        run(laptop(node__0__neighbour_early_share=share)).yard.nodes[0] for share in (0.0, 0.3, 1.0)
+    )
+    assert never.jobs_done < sometimes.jobs_done < always.jobs_done
+    assert always.tokens_decoded / always.jobs_done < 0.75 * never.tokens_decoded / never.jobs_done
+
+
 def test_they_are_no_requests() -> None:
     world = run(laptop())
     rows = world.recorder.columns(0.0)

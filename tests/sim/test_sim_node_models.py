@@ -5,7 +5,9 @@ from math import inf
 import pytest
 from sim_node_nouns import PLAIN, REAL, a_job, a_node, dones, firsts, run_dry, timings
 
+from isochrone.fleet.learn import Average
 from isochrone.model import ModelState
+from isochrone.nodes.inference.speeds import LOAD_MEMORY, expected_load_s
 from isochrone.sim.node import ModelReady
 from isochrone.sim.spec import ModelSpec
 
@@ -275,3 +277,19 @@ def test_a_placement_taken_back_before_its_turn_is_not_loaded():
     node.load_model("b", 0.0)
     node.unload_model("b", 1.0)
     assert run_dry(node) == [ModelReady("a", near(2.0))]
+
+
+# -- what is claimed of loads ----------------------------------------------------------------------------
+
+
+def test_a_node_that_does_not_know_its_loads_claims_a_guess_until_it_has_loaded_once():
+    models = (ModelSpec("a", weights_bytes=100e6), ModelSpec("b", weights_bytes=100e6))
+    node = a_node(*models, ready=("a",), on_disk=("b",), loads_known=False)
+    guess_s = expected_load_s(Average(LOAD_MEMORY), 100e6)
+    assert guess_s != near(REAL.load_s)
+    assert ready_in_s(node, 0.0) == {"a": 0.0, "b": near(guess_s)}
+    node.load_model("b", 0.0)
+    run_dry(node)
+    for model in ("a", "b"):  # the one in memory at the start was loaded before that
+        node.unload_model(model, 10.0)
+    assert ready_in_s(node, 10.0) == {"a": near(2.0), "b": near(2.0)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from isochrone.model import PromptBlocks
 
@@ -66,6 +67,12 @@ class HardwareSpec:
             piece and the decodes wait.
         prefix_block_tokens: tokens in a block of the prefix cache; 0 for an engine without one.
         speeds: by name of model. What is not here it can't run.
+        prefix_cache: blocks: whatever was computed, in memory that nothing else needs, as vLLM keeps it;
+            slots: what the slots worked on last and a store of what they held before, as llama.cpp's server
+            does.
+        prefix_store_bytes: most memory for that store, beside memory_bytes; 0 for none.
+        loads_known: its nodes know how long loads take; else they claim what a live node guesses from the
+            size of the weights, until they have loaded once.
     """
 
     name: str
@@ -75,6 +82,9 @@ class HardwareSpec:
     chunk_tokens: int
     prefix_block_tokens: int
     speeds: Mapping[str, SpeedSpec]
+    prefix_cache: Literal["blocks", "slots"] = "blocks"
+    prefix_store_bytes: float = 2.0**28
+    loads_known: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +104,7 @@ class NodeSpec:
         neighbours: users of its own, who ask it directly, each one request after the other.
         neighbour_prompt_tokens: median length of their prompts.
         neighbour_output_tokens: length of each of their answers.
+        neighbour_early_share: share of these answers that end sooner, of their own accord, anywhere alike.
     """
 
     name: str
@@ -108,6 +119,7 @@ class NodeSpec:
     neighbours: int = 0
     neighbour_prompt_tokens: int = 40
     neighbour_output_tokens: int = 96
+    neighbour_early_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,9 @@ from isochrone.fleet.output import OutputLength
 from isochrone.fleet.prefix import PrefixCache, PrefixMemory
 from isochrone.model import Request, Timings
 
+LOAD_MEMORY = 5.0
+"""Loads that count."""
+
 _MEMORY = 40.0
 _PRIOR_PREFILL_BASE_MS = 50.0
 _PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -29,7 +32,7 @@ class Speeds:
     decode: Line = field(default_factory=lambda: Line(_MEMORY))
     tokens: Line = field(default_factory=lambda: Line(_MEMORY))
     output: OutputLength = field(default_factory=OutputLength)
-    load: Average = field(default_factory=lambda: Average(5.0))
+    load: Average = field(default_factory=lambda: Average(LOAD_MEMORY))
     prefix: PrefixCache = field(default_factory=lambda: PrefixCache(PrefixMemory(_PREFIX_BLOCKS_MAX)))
 
     def __post_init__(self) -> None:
@@ -65,11 +68,16 @@ class Speeds:
 
     def load_s(self, size_bytes: int) -> float:
         """Expected time to load the weights from disk."""
-        if self.load.weight:
-            return self.load.value
-        return _PRIOR_LOAD_S + (size_bytes or _PRIOR_SIZE_BYTES) / _PRIOR_LOAD_BYTES_PER_S
+        return expected_load_s(self.load, size_bytes)
 
     @staticmethod
     def fetch_s(size_bytes: int) -> float:
         """Expected time to fetch the weights to disk."""
         return (size_bytes or _PRIOR_SIZE_BYTES) / _PRIOR_FETCH_BYTES_PER_S
+
+
+def expected_load_s(measured: Average, size_bytes: float) -> float:
+    """Seconds to load weights of that size (0 for unknown) from disk: as measured, else a guess."""
+    if measured.weight:
+        return measured.value
+    return _PRIOR_LOAD_S + (size_bytes or _PRIOR_SIZE_BYTES) / _PRIOR_LOAD_BYTES_PER_S

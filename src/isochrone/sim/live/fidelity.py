@@ -2,11 +2,13 @@
 
 The simulator is given what was measured: the engine's speeds, the arrivals, and of each request the lengths
 of its prompt and of the answer that it got live. What it is not given is what it is to find out: waits,
-cached prefixes, what gateways come to believe, and where each request goes.
+cached prefixes, what gateways come to believe, and where each request goes, but for what was luck alone
+(`luck.py`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -14,7 +16,9 @@ import numpy as np
 
 from isochrone.model import PromptBlocks
 from isochrone.ports import SettingError
-from isochrone.routing import find_policy
+from isochrone.routing import Policy, find_policy
+from isochrone.sim.live.luck import as_drawn_live
+from isochrone.sim.live.words import TEMPLATE_TOKENS
 from isochrone.sim.results.statistics import METRICS, Floats, block_ratio, mean, rank_agreement
 from isochrone.sim.runner import Run, world_plan
 from isochrone.sim.scenario.files import Scenario, build_nodes
@@ -38,7 +42,8 @@ class Asked:
         policy: that decided.
         round: of the session, 0 for the warm-up.
         at_s: arrival, since its series began.
-        text: the prompt as the gateway hashes it.
+        system: what the prompt begins with.
+        text: what is asked.
         output_tokens_max: the client's limit.
         prompt_tokens: as the engine counted them.
         output_tokens: of the answer; the limit where there was none.
@@ -51,6 +56,7 @@ class Asked:
     policy: str
     round: int
     at_s: float
+    system: bytes
     text: bytes
     output_tokens_max: int
     prompt_tokens: int
@@ -174,16 +180,19 @@ def simulate(
     cached goes on from series to series, as it does live, and the gateway hears who has room under every
     policy. Raises SettingError for a policy that probes, since probes are set up once for all.
     """
-    for policy in {each.policy for requests in series for each in requests}:
-        if find_policy(policy).probing.per_request:
-            raise SettingError(f"{policy} probes; this comparison can't switch to it")
-    jobs, begins_s = _jobs(scenario, series)
+    for name in {each.policy for requests in series for each in requests}:
+        if find_policy(name).probing.per_request:
+            raise SettingError(f"{name} probes; this comparison can't switch to it")
+    jobs, begins_s = _jobs(scenario, series, random.Random(f"{seed}/begins"))
     run = Run(scenario, series[0][0].policy, seed)
     world = World(world_plan(run, build_nodes(scenario, seed)))
     world.hear_idle_news()
     SharedMachine(world, slowdowns)
+    every = (each for requests in series for each in requests)
+    drawn = {str(number): each.node for number, each in enumerate(every) if each.node}
     for requests, begin_s in zip(series, begins_s, strict=True):
-        world.agenda.note(begin_s - SETTLE_S / 4, _prepare, (world, scenario, requests[0].policy))
+        policy = as_drawn_live(find_policy(requests[0].policy), drawn)
+        world.agenda.note(begin_s - SETTLE_S / 4, _prepare, (world, scenario, policy))
     for _ in world.run(iter(jobs)):
         pass
     rows = world.recorder.columns(0.0)
@@ -198,21 +207,25 @@ def simulate(
     return told
 
 
-def _prepare(now_s: float, subject: tuple[World, Scenario, str]) -> None:
+def _prepare(now_s: float, subject: tuple[World, Scenario, Policy]) -> None:
     world, scenario, policy = subject
     for gateway in world.gateways:
-        gateway.use(find_policy(policy))
+        gateway.use(policy)
     for index, entry in enumerate(scenario.node):
         for model in entry.on_disk:
             world.yard.unload_model(index, model, now_s)
 
 
-def _jobs(scenario: Scenario, series: Sequence[Sequence[Asked]]) -> tuple[list[Job], list[float]]:
-    """The session's jobs in order of time, and when each series begins."""
-    bytes_per_token = median(len(e.text) / e.prompt_tokens for requests in series for e in requests)
+def _jobs(
+    scenario: Scenario, series: Sequence[Sequence[Asked]], luck: random.Random
+) -> tuple[list[Job], list[float]]:
+    """The session's jobs in order of time, and when each series begins: in no step with the nodes' pulses."""
+    told = [((each.system, each.text), each.prompt_tokens) for requests in series for each in requests]
+    length = bytes_per_token(told)
     jobs: list[Job] = []
     begins_s, begin_s = [], SETTLE_S
     for requests in series:
+        begin_s += luck.uniform(0.0, scenario.bus.pulse_s)
         begins_s.append(begin_s)
         for each in requests:
             jobs.append(
@@ -225,22 +238,31 @@ def _jobs(scenario: Scenario, series: Sequence[Sequence[Asked]]) -> tuple[list[J
                     prompt_tokens=each.prompt_tokens,
                     output_tokens=each.output_tokens,
                     output_tokens_max=each.output_tokens_max,
-                    blocks=token_chain(each.text, each.prompt_tokens, bytes_per_token),
+                    blocks=token_chain((each.system, each.text), each.prompt_tokens, length),
                 )
             )
         begin_s = jobs[-1].at_s + SETTLE_S
     return jobs, begins_s
 
 
-def token_chain(text: bytes, prompt_tokens: int, bytes_per_token: float) -> PromptBlocks:
-    """The prompt's hash chain, a block for each token, as our engine's cache compares prompts.
+def bytes_per_token(prompts: Iterable[tuple[tuple[bytes, bytes], int]]) -> float:
+    """Median length of the texts' tokens, from ((system, text), tokens of the prompt with its template)."""
+    template = sum(TEMPLATE_TOKENS)
+    return median(sum(map(len, texts)) / max(1, tokens - template) for texts, tokens in prompts)
 
-    Tokens are taken to be of one length in all prompts, so that equal beginnings give equal blocks.
+
+def token_chain(texts: tuple[bytes, bytes], prompt_tokens: int, length: float) -> PromptBlocks:
+    """The hash chain of a prompt, (system, text), a block for each token, as our engine compares prompts.
+
+    Tokens of texts are taken to be of one length, in bytes, in all prompts, so that equal beginnings give
+    equal blocks; those of the chat template stand where it puts them.
     """
+    before, between, _ = (b"\0" * round(tokens * length) for tokens in TEMPLATE_TOKENS)
+    rendered = before + texts[0] + between + texts[1]
     chain, hashes, at = hashlib.blake2b(digest_size=8), [], 0
     for number in range(1, prompt_tokens + 1):
-        end = round(number * bytes_per_token)
-        chain.update(text[at:end])
+        end = round(number * length)
+        chain.update(rendered[at:end])
         hashes.append(int.from_bytes(chain.digest(), "big") ^ number)
         at = end
     return PromptBlocks(tuple(hashes), BYTES_PER_TOKEN)

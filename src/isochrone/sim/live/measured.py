@@ -9,10 +9,12 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
 
 import numpy as np
-from scipy.optimize import nnls
 
 from isochrone.sim.scenario.files import Scenario, build_nodes, changed, load_scenario
 from isochrone.sim.spec import SpeedSpec
+
+_TICK_S = 0.01
+"""Live news wait for no tick; with three nodes short ones cost little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ class Measured:
 
     @property
     def speed(self) -> SpeedSpec:
-        """The engine as the simulator takes it: straight lines, least squares, neither part negative."""
+        """The engine as the simulator takes it: medians, so that one pause of the machine moves nothing."""
         base_ms, ms_per_token = _line(self.prefills)
         alone_ms = median(self.step_ms_alone)
         return SpeedSpec(
@@ -70,6 +72,25 @@ class Measured:
             tpot_ms_per_sequence=max(0.0, median(self.step_ms_together) - alone_ms),
             load_s=fmean(self.load_s),
         )
+
+
+def alike(levels: Mapping[int, Measured]) -> dict[int, Measured]:
+    """Engines that have CPU time of their own are as fast whatever others do: each level becomes all of them.
+
+    What is told of the users that kept others busy stays with its level.
+    """
+    first, *others = levels.values()
+    every = first
+    for other in others:
+        every = every.with_more(other)
+    return {
+        level: replace(
+            every,
+            neighbour_prompt_tokens=own.neighbour_prompt_tokens,
+            neighbour_output_tokens=own.neighbour_output_tokens,
+        )
+        for level, own in levels.items()
+    }
 
 
 def slowdowns(
@@ -107,17 +128,27 @@ def measured_scenario(levels: Mapping[int, Measured]) -> Scenario:
         "hardware.measured": fields,
         "network.same_region_rtt_ms": levels[1].hop_ms,
         "bus.jitter": 0.0,
+        "bus.tick_s": _TICK_S,
         "node.0.neighbour_prompt_tokens": round(median(told)) if told else 40,
-        "node.0.neighbour_output_tokens": round(fmean(answers)) if answers else 96,
     }
+    if answers:
+        longest = max(answers)
+        changes["node.0.neighbour_output_tokens"] = longest
+        changes["node.0.neighbour_early_share"] = fmean(tokens < longest for tokens in answers)
     changes |= {f"node.{number}.hardware": "measured" for number in range(len(laptop.node))}
     return changed(laptop, changes)
 
 
 def _line(prefills: Sequence[Prefill]) -> tuple[float, float]:
-    """(milliseconds of an empty prompt, for each token), least squares, neither negative."""
+    """(milliseconds of an empty prompt, for each token), neither negative.
+
+    The median of the slopes between all pairs (Theil 1950, Sen 1968), and of what it leaves of each prompt.
+    """
     tokens = np.array([each.uncached_tokens for each in prefills], dtype=np.float64)
     ms = np.array([each.ms for each in prefills])
-    design = np.stack([np.ones_like(tokens), tokens], axis=1)
-    base_ms, ms_per_token = nnls(design, ms)[0]
-    return float(base_ms), float(ms_per_token)
+    one, other = np.triu_indices(len(prefills), 1)
+    differ = tokens[one] != tokens[other]
+    one, other = one[differ], other[differ]
+    slopes = (ms[other] - ms[one]) / (tokens[other] - tokens[one])
+    ms_per_token = max(0.0, float(np.median(slopes))) if len(slopes) else 0.0
+    return max(0.0, float(np.median(ms - ms_per_token * tokens))), ms_per_token

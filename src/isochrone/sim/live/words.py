@@ -5,6 +5,9 @@ import random
 TOKENS_PER_WORD = 1.24
 """Tokens for each word of `sentences`, punctuation included: measured with SmolLM2's tokenizer."""
 
+TEMPLATE_TOKENS = (3, 5, 5)
+"""What SmolLM2's chat template puts before the system's text, between it and the user's, and after that."""
+
 _VOCABULARY = """
 a about above across after again against all almost along also always among an and animal answer any
 area around as ask at autumn away back balance basket be because before begin behind believe below

@@ -9,10 +9,11 @@ bytes, and looks into its prefix cache instead of remembering what was sent.
 
 from dataclasses import dataclass, field
 
-from isochrone.fleet.learn import Line
+from isochrone.fleet.learn import Average, Line
 from isochrone.fleet.output import OutputLength
 from isochrone.model import Timings
 from isochrone.nodes.inference.desk import Job as DeskJob
+from isochrone.nodes.inference.speeds import LOAD_MEMORY
 from isochrone.sim.spec import Job, SpeedSpec
 
 _MEMORY = 40.0
@@ -31,12 +32,14 @@ class Claims:
         prefill: milliseconds to the first token over prompt tokens not cached.
         decode: milliseconds for a token over concurrency.
         output: length of answers.
+        load: seconds that loads took.
         answers: how many have been learned from.
     """
 
     prefill: Line = field(default_factory=lambda: Line(_MEMORY))
     decode: Line = field(default_factory=lambda: Line(_MEMORY))
     output: OutputLength = field(default_factory=OutputLength)
+    load: Average = field(default_factory=lambda: Average(LOAD_MEMORY))
     answers: int = 0
 
     @classmethod

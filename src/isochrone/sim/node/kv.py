@@ -3,13 +3,16 @@
 Weights and contexts are held; cached blocks give way to both, the least recently used first, whichever model
 they belong to. Of blocks used at the same time the end of the chain goes first: a chain is of use only from
 its beginning.
+
+An engine that keeps prefixes by slots instead (`slots.py`) has the memory for that beside this budget.
 """
 
 from collections import OrderedDict
 from math import inf
 
 from isochrone.model import PromptBlocks
-from isochrone.sim.spec import BYTES_PER_TOKEN, Job, ModelSpec
+from isochrone.sim.node.slots import SlotCache
+from isochrone.sim.spec import BYTES_PER_TOKEN, HardwareSpec, Job, ModelSpec
 
 _BLOCKS_MAX = 65_536
 """Cached blocks on a node, for memory without a bound or contexts that take none."""
@@ -25,16 +28,20 @@ class Memory:
         weights_bytes: of models loaded or being loaded.
         contexts_bytes: of sequences on a slot.
         cached_bytes: of prefix caches.
-        caching: whether the engines keep prefixes at all.
+        by_blocks: whether the engines keep prefixes as blocks; else by slots, or not at all.
     """
 
-    __slots__ = ("_blocks", "_caches", "_stamp", "bytes_max", "cached_bytes", "caching", "contexts_bytes",
-                 "weights_bytes")  # fmt: skip
+    __slots__ = ("_blocks", "_by_slots", "_caches", "_hardware", "_slots", "_stamp", "by_blocks", "bytes_max",
+                 "cached_bytes", "contexts_bytes", "weights_bytes")  # fmt: skip
 
-    def __init__(self, bytes_max: float, *, caching: bool) -> None:
-        self.bytes_max, self.caching = bytes_max, caching
+    def __init__(self, hardware: HardwareSpec) -> None:
+        self._hardware, self.bytes_max = hardware, hardware.memory_bytes
+        caching = hardware.prefix_block_tokens > 0
+        self.by_blocks = caching and hardware.prefix_cache == "blocks"
+        self._by_slots = caching and not self.by_blocks
         self.weights_bytes = self.contexts_bytes = self.cached_bytes = 0.0
         self._caches: dict[str, _Cache] = {}
+        self._slots: dict[str, SlotCache] = {}
         self._stamp = self._blocks = 0
 
     @property
@@ -65,15 +72,33 @@ class Memory:
 
     def hit_tokens(self, job: Job) -> int:
         """Tokens of the prompt that are cached: its leading blocks, but never all of it."""
+        if self._by_slots:
+            slots = self._slots.get(job.model)
+            return slots.found_tokens(job) if slots else 0
         cache = self._caches.get(job.model)
         if not cache:
             return 0
         tokens = job.blocks.prefix_bytes(cache) // BYTES_PER_TOKEN
         return max(0, min(tokens, job.prompt_tokens - 1))
 
+    def begin(self, model: ModelSpec, job: Job) -> int:
+        """A job gets its slot; returns the tokens of its prompt that are cached."""
+        if not self._by_slots:
+            return self.hit_tokens(job)
+        if model.name not in self._slots:
+            hardware = self._hardware
+            slots = SlotCache(hardware.slots, hardware.prefix_store_bytes, model.kv_bytes_per_token)
+            self._slots[model.name] = slots
+        return self._slots[model.name].begin(job)
+
+    def end(self, job: Job, computed_tokens: int) -> None:
+        """It leaves its slot, with so many tokens of its prompt and its answer there."""
+        if self._by_slots:
+            self._slots[job.model].end(job, computed_tokens)
+
     def keep(self, model: ModelSpec, blocks: PromptBlocks) -> None:
         """A prompt was computed: its blocks are now the most recently used."""
-        if not self.caching or not blocks.hashes:
+        if not self.by_blocks or not blocks.hashes:
             return
         block_bytes = blocks.block_bytes / BYTES_PER_TOKEN * model.kv_bytes_per_token
         cache = self._caches.setdefault(model.name, OrderedDict())
@@ -90,6 +115,7 @@ class Memory:
 
     def forget(self, model: str) -> None:
         """The model left memory and its cache with it."""
+        self._slots.pop(model, None)
         for _, block_bytes in self._caches.pop(model, _Cache()).values():
             self._drop(block_bytes)
 

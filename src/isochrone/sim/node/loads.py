@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf
 
 from isochrone.model import ModelPulse, ModelState
+from isochrone.nodes.inference.speeds import expected_load_s
 from isochrone.ports import SettingError
 from isochrone.sim.node.batch import Batch, Work
 from isochrone.sim.node.claims import Claims
@@ -68,15 +69,17 @@ class Engine:
         elif name in spec.on_disk:
             state = ModelState.ON_DISK
         batch, claims = Batch(speed, spec.hardware.chunk_tokens), Claims.of(speed, spec.speed)
+        if spec.hardware.loads_known or state is ModelState.READY:
+            claims.load.add(speed.load_s)
         return cls(spec.models[name], speed, batch, claims, state)
 
     def begin_next_prompt(self, memory: Memory) -> None:
         """The turn of the first prompt comes: it finds cached what was computed while it waited.
 
-        Not so where prompts are computed in one piece, as by llama.cpp: it compares a prompt with what is in
-        its slots when it is given one, and what another slot is computing is of no use to it.
+        Not so where prompts are computed in one piece or kept by slots, as by llama.cpp: it compares a prompt
+        with what its slots hold when it is given one, and what another slot is computing is of no use to it.
         """
-        if self.batch.prompts and self.batch.chunk_tokens:
+        if self.batch.prompts and self.batch.chunk_tokens and memory.by_blocks:
             job = self.batch.prompts[0].job
             self.batch.begin_prompt(job.prompt_tokens - memory.hit_tokens(job))
 
@@ -84,6 +87,9 @@ class Engine:
         """A job is given up; returns the tokens computed of an unfinished prompt, and of its answer."""
         first = bool(self.batch.prompts) and self.batch.prompts[0] is work
         done_tokens = self.batch.leave(work, now_s)
+        found_tokens = work.job.prompt_tokens - work.uncached_tokens
+        prompt_tokens = done_tokens[0] if work.claim.first_token_at_s is None else work.uncached_tokens
+        memory.end(work.job, found_tokens + prompt_tokens + max(0, done_tokens[1] - 1))
         if first:
             self.begin_next_prompt(memory)
         return done_tokens
@@ -171,6 +177,7 @@ class Loads:
         """The load under way is done; returns whose it was."""
         engine = self.loading
         assert engine is not None  # noqa: S101 - `ready_at_s` is inf without one
+        engine.claims.load.add(engine.speed.load_s)
         engine.state, engine.used_at_s, engine.ready_since_s = (
             ModelState.READY,
             self.ready_at_s,
@@ -208,8 +215,8 @@ class Loads:
         for queued in self.queue.values():
             if queued is engine:
                 break
-            before_s += _load_s(queued)
-        return before_s + _load_s(engine) + self._eviction_s(engine)
+            before_s += _claimed_s(queued)
+        return before_s + _claimed_s(engine) + self._eviction_s(engine)
 
     def _next(self) -> Engine:
         return next(iter(self.queue.values()))
@@ -242,12 +249,20 @@ class Loads:
             if missing <= 0:
                 break
             missing -= victim.weights_bytes
-            cost_s += _EVICTION_SHARE * victim.speed.load_s
+            cost_s += _EVICTION_SHARE * expected_load_s(victim.claims.load, victim.weights_bytes)
         return cost_s
 
 
 def _load_s(engine: Engine) -> float:
-    return engine.speed.load_s + (engine.speed.fetch_s if engine.state is ModelState.ABSENT else 0.0)
+    return engine.speed.load_s + _fetch_s(engine)
+
+
+def _claimed_s(engine: Engine) -> float:
+    return expected_load_s(engine.claims.load, engine.weights_bytes) + _fetch_s(engine)
+
+
+def _fetch_s(engine: Engine) -> float:
+    return engine.speed.fetch_s if engine.state is ModelState.ABSENT else 0.0
 
 
 def check_models(spec: NodeSpec) -> None:

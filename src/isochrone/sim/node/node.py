@@ -8,9 +8,8 @@ is computed in chunks, as Sarathi-Serve does (Agrawal et al., OSDI 2024) and vLL
 takes `chunk_tokens` prompt tokens and one token of each decoding sequence, and lasts as long as both
 together. With `chunk_tokens` 0 the decodes stand still while a prompt is computed. Models that have work at
 the same time share the node's compute evenly. Prefix caches hold whole blocks, in memory that nothing else
-needs; how many tokens a block has is the job's to say, `prefix_block_tokens` says whether there is a cache.
-A prompt to be computed in chunks is looked up there when its turn comes, as in vLLM, and so finds what those
-before it left; one to be computed in one piece when it gets its slot.
+needs (a block's tokens are the job's to say), or what slots held (`slots.py`). A prompt to be computed in
+chunks is looked up when its turn comes, as in vLLM; one to be computed in one piece when it gets its slot.
 
 What is simpler than in vLLM. Rates are those of a fluid: no step is ever begun or ended, and a prompt shorter
 than a chunk takes its share of a step. The constant part of a prompt's time delays the prompts behind it too;
@@ -85,7 +84,7 @@ class SimNode:
         spec, hardware = self.spec, self.spec.hardware
         self._up = True
         self._desk = Desk(hardware.slots, hardware.queue_max, Flow(DEFAULT_SETTINGS.flow_memory_s))
-        self._memory = Memory(hardware.memory_bytes, caching=hardware.prefix_block_tokens > 0)
+        self._memory = Memory(hardware)
         self._engines = {name: Engine.of(spec, name) for name in spec.models if name in hardware.speeds}
         for name in spec.ready:
             self._memory.hold(weights_bytes=self._engines[name].weights_bytes)
@@ -328,7 +327,7 @@ class SimNode:
         desk.start(work.claim.id, now_s)
         work.busy_slot_s = desk.busy_slot_s(now_s)
         work.loaded_s = max(work.claim.admitted_at_s, engine.ready_since_s)
-        work.uncached_tokens = job.prompt_tokens - self._memory.hit_tokens(job)
+        work.uncached_tokens = job.prompt_tokens - self._memory.begin(engine.model, job)
         self._memory.hold(context_bytes=work.context_bytes)
         if not len(engine.batch):
             if not self._busy:
@@ -358,6 +357,7 @@ class SimNode:
         engine.claims.learn(job, timings)
         self.jobs_done += 1
         self.tokens_decoded += job.output_tokens
+        self._memory.end(job, job.prompt_tokens + job.output_tokens - 1)
         self._memory.release(context_bytes=work.context_bytes)
         self._leave(work, engine, at_s)
         self._events.append(Done(job.id, at_s, timings))

@@ -95,6 +95,7 @@ def _check_length(length: LengthSettings, place: Place) -> None:
 
 def _check_hardware(hardware: HardwareSpec, place: Place) -> None:
     at_least = {"slots": 1, "queue_max": 0, "memory_bytes": 0, "chunk_tokens": 0, "prefix_block_tokens": 0}
+    at_least["prefix_store_bytes"] = 0
     for key, least in at_least.items():
         if getattr(hardware, key) < least:
             place.at(key).wrong(f"is {getattr(hardware, key):g}; it must be at least {least}")

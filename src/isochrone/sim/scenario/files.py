@@ -141,6 +141,14 @@ def digest(scenario: Scenario) -> str:
     classes = hardware_classes(scenario)
     used = {entry.hardware for entry in scenario.node} | set(scenario.nodes.hardware)
     told["hardware"] = {name: asdict(classes[name]) for name in sorted(used)}
+    for told_class in told["hardware"].values():
+        if told_class["prefix_cache"] == "blocks":
+            del told_class["prefix_cache"], told_class["prefix_store_bytes"]
+        if told_class["loads_known"]:
+            del told_class["loads_known"]
+    for told_node in told["node"]:
+        if not told_node["neighbour_early_share"]:
+            del told_node["neighbour_early_share"]
     told["models"] = [asdict(model) for model in world_models(scenario).values()]
     told["table"] = sorted((*pair, rtt_ms) for pair, rtt_ms in azure_rtts_ms().items())
     if scenario.traffic.trace:

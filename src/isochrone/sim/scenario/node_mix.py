@@ -61,6 +61,7 @@ def _entry_spec(entry: NodeEntry, hardware: HardwareSpec, specs: Mapping[str, Mo
         neighbours=entry.neighbours,
         neighbour_prompt_tokens=entry.neighbour_prompt_tokens,
         neighbour_output_tokens=entry.neighbour_output_tokens,
+        neighbour_early_share=entry.neighbour_early_share,
     )
 
 

@@ -92,6 +92,7 @@ class NodeEntry:
         neighbours: users of its own, who ask it directly, each one request after the other.
         neighbour_prompt_tokens: median length of their prompts.
         neighbour_output_tokens: length of each of their answers.
+        neighbour_early_share: share of these answers that end sooner, of their own accord, anywhere alike.
     """
 
     name: str
@@ -106,6 +107,7 @@ class NodeEntry:
     neighbours: int = number(0, least=0, most=1000)
     neighbour_prompt_tokens: int = number(40, least=1)
     neighbour_output_tokens: int = number(96, least=1)
+    neighbour_early_share: float = number(0.0, least=0, most=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Users of a node's own: they ask it directly, no gateway knows them, and they keep it busy.
 
 A closed loop, as `isochrone neighbour` does it live: each user sends one request, waits for the whole answer
-and sends the next. Their prompts vary in length, or all would walk in step for ever; their answers do not.
+and sends the next. Their prompts vary in length, or all would walk in step for ever; their answers are all as
+long as the limit that they ask for, but for the share that ends sooner.
 """
 
 import random
@@ -72,7 +73,7 @@ class Neighbours:
             client=-1,
             model=next(iter((*spec.ready, *spec.on_disk, *spec.models))),
             prompt_tokens=max(1, round(prompt_tokens)),
-            output_tokens=spec.neighbour_output_tokens,
+            output_tokens=_output_tokens(spec, user.luck),
             output_tokens_max=spec.neighbour_output_tokens,
         )
 
@@ -83,3 +84,9 @@ class Neighbours:
             for user in lost.values():
                 self._agenda.note(now_s + _RETRY_S, self._ask, user)
             lost.clear()
+
+
+def _output_tokens(spec: NodeSpec, luck: random.Random) -> int:
+    if spec.neighbour_early_share and luck.random() < spec.neighbour_early_share:
+        return luck.randint(1, spec.neighbour_output_tokens)
+    return spec.neighbour_output_tokens
