@@ -1,14 +1,16 @@
-"""A share of the processor for each node, so that nodes on one machine do not slow each other down.
+"""A share of the processor for each engine, so that engines on one machine do not slow each other down.
 
-For bench/fidelity. A node (its agent, and the engine that the agent starts) is put into a control group of
-its own with a quota of CPU time, as the kernel's CFS bandwidth control gives it. While all quotas leave
-cores over, each node computes at a speed of its own whatever the others do, as on a machine of its own. Needs
-root and control groups of either version.
+For bench/fidelity. An engine, which its node's agent starts, is put into a control group of its own with a
+quota of CPU time, as the kernel's CFS bandwidth control gives it. While all quotas leave cores over, each
+engine computes at a speed of its own whatever the others do, as on a machine of its own. The agents are left
+alone: one that had to wait for its engine's quota would look far away. Needs root, and control groups of
+either version.
 """
 
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,10 @@ import psutil
 PERIOD_US = 10_000
 """Short, so that a node waits for its next share for less than a decoding step takes."""
 
-LOOK_S = 0.2
-"""Between two looks for new nodes: they import for longer than that before they start an engine."""
+LOOK_S = 0.01
+AGENTS_LOOK_S = 0.2
+"""Between two looks for engines of the agents that are known, and for agents. Both import for longer than
+that before they do anything else."""
 
 ROOTS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
 
@@ -28,8 +32,8 @@ class CannotError(Exception):
 
 
 @contextlib.contextmanager
-def nodes_on_cores_of_their_own(cores: float | None) -> Iterator[None]:
-    """Give every `isochrone node` below this process `cores` of its own until the block ends; None: none.
+def engines_on_cores_of_their_own(cores: float | None) -> Iterator[None]:
+    """Give every engine of a node below this process `cores` of its own until the block ends; None: none.
 
     Raises CannotError.
     """
@@ -76,12 +80,14 @@ class _Groups:
         return group
 
     def watch(self, done: threading.Event) -> None:
-        """Put every node that comes into a group of its own."""
+        """Put every engine that comes into a group of its own."""
+        agents, looked_at_s = list[int](), 0.0
         while not done.wait(LOOK_S):
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error, ProcessLookupError):
-                    if child.pid not in self._made and _is_node(child.cmdline()):
-                        (self.make(child.pid) / "cgroup.procs").write_text(str(child.pid))
+            if time.monotonic() - looked_at_s > AGENTS_LOOK_S:
+                agents, looked_at_s = _agents(), time.monotonic()
+            for engine in set(_children(agents)) - self._made.keys():
+                with contextlib.suppress(ProcessLookupError):
+                    (self.make(engine) / "cgroup.procs").write_text(str(engine))
 
     def remove(self) -> None:
         """All groups; those whose processes live on stay."""
@@ -90,6 +96,19 @@ class _Groups:
                 group.rmdir()
 
 
-def _is_node(argv: list[str]) -> bool:
-    """`python -m isochrone node ...` or `python .../isochrone node ...`."""
-    return "node" in argv[2:4] and any(Path(word).name == "isochrone" for word in argv[1:3])
+def _agents() -> list[int]:
+    """Every `isochrone node` below this process."""
+    found = []
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            argv = child.cmdline()
+            if "node" in argv[2:4] and any(Path(word).name == "isochrone" for word in argv[1:3]):
+                found.append(child.pid)
+    return found
+
+
+def _children(processes: list[int]) -> Iterator[int]:
+    """What these have started."""
+    for process in processes:
+        with contextlib.suppress(OSError):
+            yield from map(int, Path(f"/proc/{process}/task/{process}/children").read_text().split())

@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 from fidelity_calibrate import ISOCHRONE, calibrate, process
-from fidelity_cores import CannotError, nodes_on_cores_of_their_own
+from fidelity_cores import CannotError, engines_on_cores_of_their_own
 from fidelity_report import draw, noise, table
 
 from isochrone.cli.demo import DEMO_POLICIES, workload
@@ -51,7 +51,7 @@ class Result:
 
     Attributes:
         levels: what was measured of an engine, by number of engines at work.
-        node_cores: that each node had of its own; None where all shared all.
+        engine_cores: that each node had of its own; None where all shared all.
         slowdowns: how many times slower all are while 0, 1, 2, ... of them compute.
         scenario: made of the first level.
         reports: of `isochrone demo`, one for each session.
@@ -60,7 +60,7 @@ class Result:
     """
 
     levels: dict[int, Measured]
-    node_cores: float | None
+    engine_cores: float | None
     slowdowns: tuple[float, ...]
     scenario: Scenario
     reports: list[dict[str, Any]]
@@ -75,14 +75,14 @@ def main() -> None:
         told = json.loads(options.again.read_text())
         levels = {int(key): msgspec.convert(value, Measured) for key, value in told["levels"].items()}
         about, reports = told["about"], told["reports"]
-        options.node_cores = told.get("node_cores", options.node_cores)
+        options.engine_cores = told.get("engine_cores", options.engine_cores)
     else:
         about = _about()
         try:
             levels, reports = _live(options)
         except CannotError as error:
-            sys.exit(f"bench/fidelity: --node-cores: {error}")
-    result = _compare(levels, reports, options.node_cores)
+            sys.exit(f"bench/fidelity: --engine-cores: {error}")
+    result = _compare(levels, reports, options.engine_cores)
     _write(result, about, options.out)
     draw(options.picture, result.lines)
 
@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=40, help="for each policy and round")
     parser.add_argument("--rate-per-s", type=float, default=0.6, help="arrivals, open loop")
     parser.add_argument(
-        "--node-cores", type=float, help="of its own for each node; default: all share all cores"
+        "--engine-cores", type=float, help="of its own for each node; default: all share all cores"
     )
     parser.add_argument("--policy", action="append", help=f"default: {', '.join(DEMO_POLICIES)}")
     parser.add_argument("--again", type=Path, help="compare the sessions in this result anew, run none")
@@ -109,7 +109,7 @@ def _options() -> argparse.Namespace:
 def _live(options: argparse.Namespace) -> tuple[dict[int, Measured], list[dict[str, Any]]]:
     """What was measured of an engine, and the demo's reports."""
     work = tempfile.TemporaryDirectory(prefix="isochrone-fidelity-")
-    with work as folder, nodes_on_cores_of_their_own(options.node_cores):
+    with work as folder, engines_on_cores_of_their_own(options.engine_cores):
         levels = asyncio.run(calibrate(Path(folder)))
         return levels, [_session(Path(folder), number, options) for number in range(options.sessions)]
 
@@ -187,10 +187,12 @@ def _texts(arrival: Arrival) -> tuple[bytes, bytes]:
 # -- simulated ---------------------------------------------------------------------------------------
 
 
-def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]], node_cores: float | None) -> Result:
+def _compare(
+    levels: dict[int, Measured], reports: list[dict[str, Any]], engine_cores: float | None
+) -> Result:
     sessions = [_series(report) for report in reports]
     every = [each for series in sessions for requests in series for each in requests if each.round]
-    engines = alike(levels) if node_cores else levels
+    engines = alike(levels) if engine_cores else levels
     slower = slowdowns(
         engines, fmean(each.prompt_tokens for each in every), fmean(each.output_tokens for each in every)
     )
@@ -200,7 +202,7 @@ def _compare(levels: dict[int, Measured], reports: list[dict[str, Any]], node_co
         simulated = [simulate(scenario, series, slower, seed) for seed in range(1, SEEDS + 1)]
         lines.append(compare(scenario, series, simulated))
         rows.append(list(_rows(series, simulated)))
-    return Result(levels, node_cores, slower, scenario, reports, lines, rows)
+    return Result(levels, engine_cores, slower, scenario, reports, lines, rows)
 
 
 def _rows(series: list[list[Asked]], simulated: list[list[list[Answered]]]) -> Iterator[dict[str, object]]:
@@ -246,7 +248,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
     speeds = {level: asdict(measured.speed) for level, measured in result.levels.items()}
     told = {
         "about": about,
-        "node_cores": result.node_cores,
+        "engine_cores": result.engine_cores,
         "speeds_by_engines_at_work": speeds,
         "slowdowns_by_engines_at_work": result.slowdowns,
         "kendall_tau": taus,
@@ -258,7 +260,7 @@ def _write(result: Result, about: dict[str, str], out: Path) -> None:
         "reports": result.reports,
     }
     out.write_text(json.dumps(_plain(told), indent=1) + "\n")
-    text = table(result.lines, taus, speeds, result.slowdowns, result.node_cores)
+    text = table(result.lines, taus, speeds, result.slowdowns, result.engine_cores)
     out.with_suffix(".md").write_text(text)
     print(text)
 

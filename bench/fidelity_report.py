@@ -16,7 +16,7 @@ def table(
     taus: Sequence[float],
     speeds: Mapping[int, Mapping[str, float]],
     slowdowns: Sequence[float],
-    node_cores: float | None,
+    engine_cores: float | None,
 ) -> str:
     """Three tables: policies, nodes, and what was measured of the engine."""
     lines = [*_policies(sessions), "", *_verdict(sessions, taus), *_luck(sessions), ""]
@@ -31,11 +31,11 @@ def table(
             f"| {speed['tpot_ms']:.1f} ms | {speed['tpot_ms_per_sequence']:.1f} ms "
             f"| {speed['load_s']:.2f} s | {slowdowns[level]:.2f} times |"
         )
-    if node_cores:
+    if engine_cores:
         lines += [
             "",
-            f"Each node had {node_cores:g} cores of its own: all three lines measured the same engine, and "
-            "the simulator's is made of all of them together.",
+            f"Each engine had {engine_cores:g} cores of its own: all three lines measured the same engine, "
+            "and the simulator's is made of all of them together.",
         ]
     if list(slowdowns) != sorted(slowdowns):
         lines += [
