@@ -253,6 +253,22 @@ def test_owners_are_found_longest_prefix_first_and_boundedly():
     assert len(owners) == 0
 
 
+@given(
+    st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=12), st.lists(st.integers(0, 2), max_size=5)
+)
+def test_whoever_holds_a_beginning_is_found_with_the_longest(held, prompt):
+    """Against a walk over every node's own prompt; a block's hash tells all before it, as with real prompts."""
+    chains = [[hash(tuple(blocks[: at + 1])) for at in range(len(blocks))] for blocks in (prompt, *held)]
+    owners, (asked, *others) = Owners(), chains
+    for node, chain in enumerate(others):
+        for block in chain:
+            owners.add(block, node)
+    shared = {node: len(set(asked) & set(chain)) for node, chain in enumerate(others)}
+    found = owners.find(PromptBlocks(tuple(asked), block_bytes=64))
+    assert found == {node: 64 * blocks for node, blocks in shared.items() if blocks}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
 def test_a_batch_folded_in_late_does_not_undo_what_came_in_after_it():
     fleet = joined("a", rtt_ms=1.0)
     fleet.step(LoadReported("a", Load(4, running=3)), 5.0)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.fleet import Dispatched, Fleet, LoadReported
-from isochrone.fleet.wait import Waiting, wait_s, waits_s
+from isochrone.fleet import wait as waits
+from isochrone.fleet.wait import Waiting, waits_s
 from isochrone.model import Load
 
 SLACK_S = 1e-9
@@ -27,6 +28,10 @@ sendings = st.lists(st.tuples(eighths, eighths), max_size=6)
 
 INSTANT_S = 1 / 1024
 """So much later than the report at least: what was sent with it, it may know of."""
+
+
+def wait_s(node: Waiting[float]) -> float:
+    return waits.wait_s(node[:13], *node[13:])
 
 
 def served_wait_s(services_s: list[float], slots: int, now_s: float) -> float:

@@ -22,6 +22,7 @@ def a_plan(weights: list[float], own: list[int]) -> Plan:
         homes=Homes(np.array(own, np.intp), {}, {}, 0.0),
         front=np.array(own[::-1], np.intp),
         front_s=np.array(own[::-1], float),
+        gathering=np.array([own, own[::-1]], np.intp),
     )
 
 
@@ -50,6 +51,7 @@ def test_whoever_leaves_the_others_keep_what_was_planned_for_them(weights, newco
     told = [weight for weight, _, _ in nodes[:planned]]
     assert list(np.diff(plan.edges, prepend=0.0)) == told == list(plan.others_flow)
     assert plan.homes is not None
+    assert [{*shelf.tolist()} - {-1} for shelf in plan.gathering] == [{*plan.homes.own.tolist()}] * 2
     ours = {index for index, (_, mine, _) in enumerate(nodes) if mine}
     assert set(plan.homes.own.tolist()) == set(plan.front.tolist()) == ours
     assert [nodes[index][2] for index in plan.front.tolist()] == list(plan.front_s)

@@ -198,10 +198,10 @@ def test_a_fleet_at_rest_can_be_planned():
 def test_nodes_that_gateways_share_are_told_where_most_have_the_model_ready():
     loading = {MODEL: replace(A_MODEL, ready_in_s=5.0)}
     most = idle("a"), idle("b"), idle("c", models=loading), idle("d", unavailable="is leaving")
-    assert planned(*most, own=1.0, others=100.0).shared.tolist() == [0, 1]
-    assert planned(*most, own=1.0).shared.tolist() == []  # there is nobody to share with
+    assert {*planned(*most, own=1.0, others=100.0).gathering.flat} == {0, 1}
+    assert not planned(*most, own=1.0).gathering.size  # there is nobody to share with
     few = idle("a"), idle("b", models=loading), idle("c", models=loading)
-    assert planned(*few, own=1.0, others=100.0).shared.tolist() == []
+    assert not planned(*few, own=1.0, others=100.0).gathering.size
 
 
 def test_the_plan_tells_what_share_of_the_usable_nodes_has_the_model_ready():

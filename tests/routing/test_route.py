@@ -67,8 +67,13 @@ def test_runners_up_are_bounded_and_the_best_are_kept():
 
 
 def test_a_score_is_worked_out_once_a_node(monkeypatch):
-    asked, score = [], Terms.score
-    monkeypatch.setattr(Terms, "score", lambda terms, node: asked.append(node.rtt_ms) or score(terms, node))
+    asked, scores = [], Terms.scores
+
+    def told(terms, nodes):
+        asked.extend(node.rtt_ms for node in nodes)
+        return scores(terms, nodes)
+
+    monkeypatch.setattr(Terms, "scores", told)
     route(a_view(a_node("a", rtt_ms=1.0), a_node("b", A_MODEL, rtt_ms=2.0)), A_REQUEST, Random(1))
     assert sorted(asked) == [1.0, 2.0]
 

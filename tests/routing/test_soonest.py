@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from routing_nouns import A_MODEL, A_REQUEST, a_choice, a_node, a_plan, a_view
 
-from isochrone.model import FleetView, Homes, Origin, PromptBlocks
+from isochrone.model import FleetView, Homes, Origin, PromptBlocks, name_hash
 from isochrone.routing import Router, find_policy, route
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, ServiceColumns, typical
+from isochrone.routing.gathering import gather
 
 LONG = replace(A_REQUEST, prompt_bytes=40_000)
 FASTER = replace(A_MODEL, prefill_ms_per_token=1.0, cached_prefix={})
@@ -61,11 +62,17 @@ def test_the_score_of_a_usual_prompt_is_the_one_that_plans_are_made_from():
 NAMES = "abcdefgh"
 
 
-def shared(slow: str = "", **beliefs) -> FleetView:
-    """Eight nodes that all gateways share, each a bit farther than the last; `slow` ones ten times slower."""
+def shared(slow: str = "", gone: str = "", **beliefs) -> FleetView:
+    """Eight nodes that all gateways share, each a bit farther than the last; `slow` ones ten times slower.
+
+    Prompts that begin alike are gathered at all but those that are `gone`.
+    """
     nodes = [a_node(name, rtt_ms=10.0 + at, free_slots=1) for at, name in enumerate(NAMES)]
     service_s = np.array([10.0 if name in slow else 1.0 for name in NAMES])
-    plan = a_plan(len(NAMES), level_s=1.0, shared=np.arange(len(NAMES)), service_s=service_s, draws=1.0)
+    hashes = np.array([name_hash(name) for name in NAMES], np.uint64)
+    present = np.array([at for at, name in enumerate(NAMES) if name not in gone])
+    gathering = gather(hashes, 1.0 / service_s, present)
+    plan = a_plan(len(NAMES), level_s=1.0, gathering=gathering, service_s=service_s, draws=1.0)
     return replace(a_view(*nodes, **beliefs), plan=plan)
 
 
@@ -104,14 +111,8 @@ def test_different_beginnings_use_all_nodes_and_slow_ones_less():
 
 
 def test_when_one_node_leaves_only_its_own_prompts_move():
-    view = shared()
     prompts = [beginning(number * 31 + 5) for number in range(40)]
-    before = [gathered_at(view, prompt) for prompt in prompts]
-    assert view.plan is not None
-    after = [
-        gathered_at(replace(view, plan=replace(view.plan, shared=np.arange(1, len(NAMES)))), prompt)
-        for prompt in prompts
-    ]
+    before, after = ([gathered_at(shared(gone=gone), prompt) for prompt in prompts] for gone in ("", "a"))
     assert all(was == now for was, now in zip(before, after, strict=True) if "a" not in was)
     assert all(was - {"a"} < now for was, now in zip(before, after, strict=True) if "a" in was)
 

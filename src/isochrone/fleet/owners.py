@@ -1,5 +1,6 @@
 """Who is believed to hold which block of prompt text: the way back from a prompt to the nodes."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 
 from isochrone.model import PromptBlocks
@@ -38,18 +39,25 @@ class Owners:
     def find(self, blocks: PromptBlocks) -> Mapping[int, int]:
         """Leading bytes of the prompt by node: for those that hold most of it, at most `OWNERS_MAX`.
 
-        Goes from the prompt's end to its beginning, so that the longest prefixes are found first. A node
-        counts as holding all blocks before one that it holds: an end is always forgotten first.
+        Goes from the last block that anybody holds to the first, so that the longest prefixes are found
+        first, until all are found that hold the first. A node counts as holding all blocks before one that it
+        holds: an end is always forgotten first. Where a failed request took a beginning away, the end that
+        somebody else went on from may be overlooked.
         """
-        found: dict[int, int] = {}
-        last, numbers = None, range(len(blocks.hashes), 0, -1)
-        for number, held_by in zip(numbers, map(self._of.get, reversed(blocks.hashes)), strict=True):
-            if held_by is None or held_by == last:  # most blocks of a prompt have the owner of the next
+        hashes, held_by_of, found = blocks.hashes, self._of.get, dict[int, int]()
+        most = min(OWNERS_MAX, _count(held_by_of(hashes[0], {}))) if hashes else 0
+        known = bisect_left(hashes, 1, key=lambda block: block not in self._of) if most else 0
+        for number in range(known, 0, -1):
+            held_by = held_by_of(hashes[number - 1], {})
+            if _count(held_by) <= len(found):  # those who hold the next block too
                 continue
-            last = held_by
             for node in held_by if isinstance(held_by, dict) else (held_by,):
                 if node not in found:
                     found[node] = blocks.bytes_of(number)
-                    if len(found) == OWNERS_MAX:
+                    if len(found) == most:
                         return found
         return found
+
+
+def _count(held_by: int | dict[int, None]) -> int:
+    return len(held_by) if isinstance(held_by, dict) else 1

@@ -26,7 +26,7 @@ _STRUCTS = [Struct(f"{count}d") for count in range(32)]
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
 
-LOAD_AT_S, RTT_MS, HEARD_AT_S, EJECTED_UNTIL_S = 13, 20, 21, 22
+LOAD_AT_S, _INFLOW, RTT_MS, HEARD_AT_S, EJECTED_UNTIL_S = 13, 17, 20, 21, 22
 """Where in the numbers of a node's row these are."""
 
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
@@ -234,21 +234,17 @@ class NodeTable(Table):
 
 def wait_of_row_s(row: Row, now_s: float, flow_memory_s: float) -> float:
     """Seconds until the prompt of a request that arrives now would begin, by the numbers of a node's row."""
-    (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
-     idle_s, prompt_idle_s, service_s, prefill_share, load_at_s, others_flow, others_s, others_at_s,
-     inflow, own_flow, own_flow_at_s, *_) = row  # fmt: skip
+    load_at_s, others_flow, others_s, others_at_s = row[LOAD_AT_S:_INFLOW]
     age_s = now_s - load_at_s
     if others_at_s < 0.0:  # no plan spoke of it: what others lately sent, they still send
+        inflow, own_flow, own_flow_at_s = row[_INFLOW:RTT_MS]
         others_flow = max(0.0, inflow - own_flow * exp((own_flow_at_s - now_s) / flow_memory_s))
         others_s = others_flow * age_s
     elif others_at_s >= load_at_s:
         others_s += others_flow * (now_s - others_at_s)
     else:
         others_s = others_flow * age_s
-    return wait_s(
-        (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
-         idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s)
-    )  # fmt: skip
+    return wait_s(row[:LOAD_AT_S], age_s, others_flow, others_s)
 
 
 class ModelTable(Table):

@@ -76,10 +76,13 @@ class Waiting(NamedTuple, Generic[Number]):
         return self.slots - self.running - self.queued
 
 
-def wait_s(node: tuple[float, ...]) -> float:
-    """Seconds until the prompt of a request that arrives now would begin, on one node; as in `Waiting`."""
+def wait_s(told: tuple[float, ...], age_s: float, others_flow: float, others_s: float) -> float:
+    """Seconds until the prompt of a request that arrives now would begin, on one node; as in `Waiting`.
+
+    `told`: the fields before `age_s`, in order.
+    """
     (slots, running, queued, told_wait_s, backlog_s, prefill_s, own_unseen, own_s, own_prefill_s,
-     idle_s, prompt_idle_s, service_s, prefill_share, age_s, others_flow, others_s) = node  # fmt: skip
+     idle_s, prompt_idle_s, service_s, prefill_share) = told  # fmt: skip
     free = slots - running - queued
     left_s = (backlog_s / slots if free > 0 else told_wait_s) + own_s / slots + idle_s - age_s
     fluid_s = left_s + others_s / slots

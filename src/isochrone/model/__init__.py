@@ -14,7 +14,7 @@ from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
 from isochrone.model.places import UNKNOWN_RTT_MS, Places
-from isochrone.model.plan import Homes, Plan
+from isochrone.model.plan import NOWHERE, Homes, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Request
@@ -22,6 +22,7 @@ from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Reque
 __all__ = [
     "KEYS_MAX",
     "NOBODY",
+    "NOWHERE",
     "NO_LIMITS",
     "NO_OBJECTIVE",
     "NO_PROBES",

@@ -7,6 +7,9 @@ import numpy as np
 
 from isochrone.model.columns import Floats, Indices
 
+NOWHERE: Indices = np.empty((0, 0), np.intp)
+"""The gathering where nothing is gathered."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Homes:
@@ -50,8 +53,10 @@ class Plan:
         level_s: the score, in seconds, up to which nodes get work.
         ready_share: of the usable nodes, the share that has the model ready, 0 to 1.
         homes: the nodes that are ours, None where all gateways share all.
-        shared: where all gateways share all, the nodes that have the model ready, in order; empty elsewhere,
-            and where most usable nodes would have to load it, since then other models' work decides.
+        gathering: where all gateways share all, to which few nodes go the prompts that begin alike, shape
+            (shelves, few), -1 for one that left; a prompt's shelf is its beginning's hash modulo shelves.
+            Only nodes that have the model ready count. Empty elsewhere, and where most usable nodes would
+            have to load it, since then other models' work decides.
         front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
             there is no other gateway; empty where many gateways share all.
         front_s: their scores, in seconds, for a typical request; the same shape.
@@ -72,7 +77,7 @@ class Plan:
     level_s: float
     homes: Homes | None = None
     ready_share: float = 1.0
-    shared: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    gathering: Indices = field(default_factory=lambda: NOWHERE)
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
     front_kinds: Indices = field(default_factory=lambda: np.empty(0, np.intp))
@@ -89,7 +94,7 @@ class Plan:
             service_s=_filled(self.service_s, gone, last),
             prefill_share=_filled(self.prefill_share, gone, last),
             homes=self.homes.without(gone, last) if self.homes is not None else None,
-            shared=_moved(self.shared, gone, last),
+            gathering=_renamed(self.gathering, gone, last),
             front=_moved(self.front, gone, last),
             front_s=self.front_s[self.front != gone],
             front_kinds=self.front_kinds[self.front != gone] if len(self.front_kinds) else self.front_kinds,
@@ -98,8 +103,12 @@ class Plan:
 
 def _moved(indices: Indices, gone: int, last: int) -> Indices:
     """`indices` without `gone`, and with `gone` in place of `last`, in the same order."""
-    kept = indices[indices != gone]
-    return np.where(kept == last, gone, kept)
+    return _renamed(indices[indices != gone], gone, last)
+
+
+def _renamed(indices: Indices, gone: int, last: int) -> Indices:
+    """`indices` with -1 in place of `gone`, and with `gone` in place of `last`; any shape."""
+    return np.where(indices == gone, -1, np.where(indices == last, gone, indices))
 
 
 def _filled(values: Floats, gone: int, last: int) -> Floats:

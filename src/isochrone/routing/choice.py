@@ -86,12 +86,12 @@ class Choice:
 
     def look(self, indices: Collection[int]) -> list[Looked]:
         """Score these nodes, each at most once; together that costs less than one by one."""
-        looked, score = self._looked, self._terms.score
+        looked = self._looked
         unknown = [index for index in indices if index not in looked] if looked else indices
         if unknown:
             nodes = self.view.nodes.look(unknown, self.request.blocks)
-            for index, numbers in zip(unknown, nodes, strict=True):
-                score_ms, cached_tokens = score(numbers)
+            scores = self._terms.scores(nodes)
+            for index, numbers, (score_ms, cached_tokens) in zip(unknown, nodes, scores, strict=True):
                 looked[index] = (score_ms, index, cached_tokens, numbers)
         return [looked[index] for index in indices]
 
@@ -159,8 +159,10 @@ class Choice:
         return {index: held for index, held in owners.items() if self.may(index)}
 
     def owners_of_most(self, count: int) -> list[int]:
-        """Up to `count` nodes that hold most of the prompt, usable or not; of equals the first."""
+        """Up to `count` nodes that hold most of the prompt, of equals the first; usable or not, unordered."""
         owners = self.view.nodes.owners(self.request.blocks)
+        if len(owners) <= count:
+            return list(owners)
         return [index for _, index in sorted([(-held, index) for index, held in owners.items()])[:count]]
 
     def hit_share(self) -> Floats:

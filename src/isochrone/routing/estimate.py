@@ -8,6 +8,7 @@ A node close by may be far in time: this function is where that is seen. Its ter
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -47,6 +48,10 @@ class EstimateWeights:
 
 
 DEFAULT_WEIGHTS = EstimateWeights()
+
+
+Score = tuple[float, float]
+"""Of a request on a node: milliseconds, and prompt tokens believed cached."""
 
 
 @dataclass(slots=True)
@@ -89,23 +94,34 @@ class Terms:
             weights,
         )
 
-    def score(self, node: Numbers) -> tuple[float, float]:
+    def score(self, node: Numbers) -> Score:
         """(the estimate's score in milliseconds, prompt tokens believed cached): all that a choice needs."""
-        (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
-         held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
-        if base_ms <= 0 and ms_per_token <= 0:
-            base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
-        cached_tokens = cached_base + cached_per_byte * held_bytes
-        if cached_tokens:  # the last token is always computed anew
-            cached_tokens = max(0.0, min(cached_tokens, self.prompt_tokens - 1))
-        prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
-        decode_ms = self.later_tokens * (tpot_ms or PRIOR_TPOT_MS)
-        uncertainty_ms = error_ms + self.weights.uncertainty_ms_per_s * age_s
-        ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + max(0.0, prefill_ms + bias_ms)
-        later_ms = self.beta * decode_ms + self.price * prefill_ms
-        return ttft_ms + later_ms + self.weights.kappa * uncertainty_ms, cached_tokens
+        return self.scores((node,))[0]
 
-    def estimate(self, node: Numbers, score: tuple[float, float]) -> Estimate:
+    def scores(self, nodes: Iterable[Numbers]) -> list[Score]:
+        """`score` of several: with the terms looked up once that takes less."""
+        prompt_tokens, later_tokens, price = self.prompt_tokens, self.later_tokens, self.price
+        beta, kappa = self.beta, self.weights.kappa
+        uncertainty_ms_per_s = self.weights.uncertainty_ms_per_s
+        scores = list[Score]()
+        for node in nodes:
+            (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
+             held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
+            if base_ms <= 0 and ms_per_token <= 0:
+                base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
+            cached_tokens = cached_base + cached_per_byte * held_bytes
+            if cached_tokens:  # the last token is always computed anew
+                cached_tokens = max(0.0, min(cached_tokens, prompt_tokens - 1))
+            prefill_ms = base_ms + ms_per_token * (prompt_tokens - cached_tokens)
+            decode_ms = later_tokens * (tpot_ms or PRIOR_TPOT_MS)
+            uncertainty_ms = error_ms + uncertainty_ms_per_s * age_s
+            begun_ms = prefill_ms + bias_ms
+            ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + (begun_ms if begun_ms > 0.0 else 0.0)
+            later_ms = beta * decode_ms + price * prefill_ms
+            scores.append((ttft_ms + later_ms + kappa * uncertainty_ms, cached_tokens))
+        return scores
+
+    def estimate(self, node: Numbers, score: Score) -> Estimate:
         """The score with all its terms."""
         score_ms, cached_tokens = score
         base_ms, ms_per_token = _prefill_speed(node)

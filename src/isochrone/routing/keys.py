@@ -26,8 +26,13 @@ def affinity(name_hash_column: Hashes, key: int, function: int = 0) -> Floats:
 
     `function`: number of the hash function; different ones are independent.
     """
-    salted = np.uint64((key + function * _GOLDEN) & _MASK)
-    mixed = mix64(name_hash_column ^ mix64(np.array([salted], dtype=np.uint64)))
+    salted = (key + function * _GOLDEN) & _MASK
+    return np.asarray(affinities(name_hash_column, np.array([salted], dtype=np.uint64))[0])
+
+
+def affinities(name_hash_column: Hashes, keys: Hashes) -> Floats:
+    """`affinity` of many keys at once, shape (keys, nodes)."""
+    mixed = mix64(name_hash_column[np.newaxis, :] ^ mix64(keys)[:, np.newaxis])
     return mixed.astype(np.float64) * 2.0**-64
 
 

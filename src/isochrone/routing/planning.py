@@ -20,8 +20,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import Bools, Columns, FleetView, Floats, Homes, Indices, Plan, Request
+from isochrone.model import NOWHERE, Bools, Columns, FleetView, Floats, Homes, Indices, Plan, Request
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, typical
+from isochrone.routing.gathering import gather
 from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
 
 _BISECTIONS = 24
@@ -101,7 +102,7 @@ def make_plan(
     front = _front(service.score_ms, usable, homes, alone=alone, most=most)
     ready = usable & (columns.ready_in_s <= 0.0)
     ready_share = float(np.mean(ready[usable])) if usable.any() else 1.0
-    shares = homes is None and not alone and ready_share > _SHARED_READY_MIN
+    shared = np.flatnonzero(ready & (homes is None and not alone and ready_share > _SHARED_READY_MIN))
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
@@ -114,7 +115,7 @@ def make_plan(
         level_s=level_s,
         homes=homes,
         ready_share=ready_share,
-        shared=np.flatnonzero(ready & shares),
+        gathering=gather(columns.name_hash, columns.slots / service_s, shared) if len(shared) else NOWHERE,
         front=front,
         front_s=service.score_ms[front] / 1e3,
         front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],

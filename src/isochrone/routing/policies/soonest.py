@@ -22,7 +22,8 @@ import numpy as np
 
 from isochrone.model import Floats, Origin
 from isochrone.routing.choice import Choice
-from isochrone.routing.keys import affinity, prefix_key
+from isochrone.routing.gathering import GATHERED_MAX
+from isochrone.routing.keys import prefix_key
 from isochrone.routing.luck import Luck
 from isochrone.routing.parameters import within
 
@@ -39,7 +40,7 @@ class Parameters:
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
         front: of the nodes that few but we send to, so many of the best, at most 8.
-        gather: where gateways share all nodes, to so many of them go the prompts that begin alike.
+        gather: where gateways share all nodes, to so many of them go the prompts that begin alike, at most 8.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, for this
             request and for a typical one, nodes that are not ours are looked at too.
@@ -54,7 +55,7 @@ class Parameters:
     draws: float = 0.0
     front: int = 4
     gather: int = 3
-    owners: int = 8
+    owners: int = 4
     spill: float = 2.0
     plan: bool = True
     slo: bool = True
@@ -65,7 +66,7 @@ class Parameters:
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
         within("front", self.front, 0, 8)
-        within("gather", self.gather, 0, 64)
+        within("gather", self.gather, 0, GATHERED_MAX)
         within("owners", self.owners, 0, 64)
         within("fill", self.fill, 0, 1)
         within("own", self.own, 0, 100)
@@ -74,11 +75,12 @@ class Parameters:
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
-    front = choice.view.front[: parameters.front] if parameters.plan else ()
     gathered = _gathered(choice, parameters)
-    candidates = dict.fromkeys(front, Origin.OWN) | dict.fromkeys(gathered, Origin.GATHERED)
-    if parameters.owners:
-        candidates.update(dict.fromkeys(choice.owners_of_most(parameters.owners), Origin.PREFIX))
+    candidates = dict.fromkeys(choice.view.front[: parameters.front] if parameters.plan else (), Origin.OWN)
+    for index in gathered:
+        candidates[index] = Origin.GATHERED
+    for index in choice.owners_of_most(parameters.owners):
+        candidates[index] = Origin.PREFIX
     order = choice.soonest(list(candidates))
     if not order or not parameters.plan or _crowded(choice, order[0], parameters, gathered=bool(gathered)):
         origin, drawn = _drawn(choice, luck, parameters)
@@ -153,18 +155,12 @@ def _cost_ms(choice: Choice, indices: Sequence[int], own: float) -> dict[int, fl
 
 
 def _gathered(choice: Choice, parameters: Parameters) -> list[int]:
-    """Where gateways share few nodes, those to which prompts that begin like this one go from all of them.
-
-    No gateway knows which prefixes the others sent where. So all send a beginning to the same few nodes, by
-    rendezvous hashing weighted by speed, as two-hash-prefix does with two; the estimate chooses among them.
-    """
-    plan, hashes = choice.view.plan, choice.request.blocks.hashes
-    if plan is None or not parameters.plan or not parameters.gather or not hashes or not len(plan.shared):
+    """Where gateways share few nodes, those to which prompts that begin like this one go from all of them."""
+    plan = choice.view.plan if parameters.plan else None
+    if plan is None or not plan.gathering.size or not choice.request.blocks.hashes:
         return []
-    key = prefix_key(choice.request, _GATHER_BLOCKS)
-    columns, shared = choice.columns, plan.shared
-    draws = np.log(affinity(columns.name_hash[shared], key)) * plan.service_s[shared] / columns.slots[shared]
-    return [int(index) for index in shared[np.argsort(-draws)[: parameters.gather]]]
+    shelf = plan.gathering[prefix_key(choice.request, _GATHER_BLOCKS) % len(plan.gathering)]
+    return [index for index in shelf.tolist()[: parameters.gather] if index >= 0]
 
 
 def _crowded(choice: Choice, best: int, parameters: Parameters, *, gathered: bool) -> bool:
