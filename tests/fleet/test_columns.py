@@ -253,11 +253,12 @@ def test_owners_are_found_longest_prefix_first_and_boundedly():
     assert len(owners) == 0
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 2), max_size=5), max_size=12), st.lists(st.integers(0, 2), max_size=5)
-)
+prompts = st.lists(st.integers(0, 2), max_size=5)
+
+
+@given(st.lists(prompts, max_size=12), prompts)
 def test_whoever_holds_a_beginning_is_found_with_the_longest(held, prompt):
-    """Against a walk over every node's own prompt; a block's hash tells all before it, as with real prompts."""
+    """Against a walk over every node's own prompt; a block's hash tells all before it, as in reality."""
     chains = [[hash(tuple(blocks[: at + 1])) for at in range(len(blocks))] for blocks in (prompt, *held)]
     owners, (asked, *others) = Owners(), chains
     for node, chain in enumerate(others):

@@ -36,10 +36,8 @@ def test_what_a_node_that_left_had_goes_to_the_next_and_nothing_else_moves():
 
 def test_the_order_in_which_nodes_are_known_does_not_matter():
     """Gateways learn of nodes in different orders, and must agree."""
-    turned = np.arange(NODES)[::-1]
-    assert np.array_equal(
-        turned[gather(HASHES[turned], EQUAL, np.arange(NODES))], gather(HASHES, EQUAL, np.arange(NODES))
-    )
+    nodes, turned = np.arange(NODES), np.arange(NODES)[::-1]
+    assert np.array_equal(turned[gather(HASHES[turned], EQUAL, nodes)], gather(HASHES, EQUAL, nodes))
 
 
 def test_many_keys_at_once_are_drawn_as_one_by_one():
