@@ -1,6 +1,7 @@
 """The client's connections: kept, replaced, bounded, and cut when their reader leaves."""
 
 import asyncio
+import select
 
 import pytest
 from client_nouns import OK, PATIENCE_S, always, fails, once, soon
@@ -26,6 +27,29 @@ async def test_a_stale_connection_is_replaced_once(upstream, client):
         client.request("GET", up.url)
     )  # it had begun: no retry
     assert up.connections == 2
+
+
+async def test_what_is_done_meanwhile_is_done_once_with_the_request_on_its_way(upstream, client):
+    files, seen = [], []
+
+    async def script(raw):
+        files.append(raw.writer.get_extra_info("socket").fileno())
+        await always(OK)(raw)
+
+    def meanwhile():
+        readable, _, _ = select.select(files, [], [], 0)
+        seen.append(bool(readable))
+
+    up = await upstream(script)
+    for _ in range(2):
+        await (await soon(client.request("GET", up.url, meanwhile=meanwhile))).read()
+    assert seen == [False, True]  # the first had to connect, and does not wait for that
+
+
+async def test_what_is_done_meanwhile_is_done_also_when_nobody_is_there(client):
+    done = []
+    await fails(client.request("GET", "http://127.0.0.1:9", meanwhile=lambda: done.append(1)))
+    assert done == [1]
 
 
 async def test_an_idle_connection_that_the_server_closes_is_dropped(upstream, client):

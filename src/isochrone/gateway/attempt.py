@@ -41,6 +41,7 @@ class Route:
         node_headers: what the node wants to be shown.
         reply_headers: what the client is told beside the node's own headers.
         stall_s_max: a silent node's stream that brings nothing for so long is given up.
+        dispatched: called as the request goes there, once and before anything is waited for.
     """
 
     node: str
@@ -48,6 +49,7 @@ class Route:
     node_headers: Headers
     reply_headers: Headers
     stall_s_max: float
+    dispatched: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -79,6 +81,7 @@ class Attempter:
     async def run(self, exchange: Exchange, request: Request, route: Route, attempt: Attempt) -> None:
         """Send the request to `route.node` and relay the answer; `attempt` tells how that ended.
 
+        What is to be done for each dispatch, `route.dispatched`, is done with the request on its way.
         Nothing was sent to the client when the attempt did not end ANSWERED and `exchange.started` is false:
         another node may be tried. Only cancellation is raised; `attempt` then says CANCELLED.
         """
@@ -109,7 +112,7 @@ class Attempter:
             *route.node_headers,
         )
         url = f"{route.url}{exchange.path}"
-        response = await self.client.request("POST", url, headers, exchange.body)
+        response = await self.client.request("POST", url, headers, exchange.body, route.dispatched)
         try:
             status = attempt.status = response.status
             if not response.complete:  # else the trailer's is here, which is newer
@@ -138,10 +141,12 @@ class Attempter:
         exchange.start(response.status, headers)
         if not response.complete:  # an answer that came in one piece leaves in one
             held = await _forward(exchange, way, response, held)
-        self._read_trailers(route.node, response, attempt)
         attempt.end(OutcomeKind.ANSWERED)
-        await exchange.drained()
-        exchange.end(last=held)
+        try:
+            await exchange.drained()
+            exchange.end(last=held)
+        finally:  # the client has its answer first
+            self._read_trailers(route.node, response, attempt)
 
     def _read_trailers(self, node: str, response: Response, attempt: Attempt) -> None:
         trailers = dict(response.trailers)

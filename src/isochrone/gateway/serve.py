@@ -255,9 +255,13 @@ class _Course:
         parts, request, node = self._parts, self._request, candidate.node
         attempt = Attempt()
         card = self._cards[node] = parts.membership.fleet.card(node)
-        parts.membership.step(Dispatched(request, node, candidate.estimate))
-        parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
-        where = Route(node, card.url, parts.node_headers, self._headers, parts.settings.stall_s_max)
+
+        def dispatched() -> None:
+            parts.membership.step(Dispatched(request, node, candidate.estimate))
+            parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
+
+        stall_s_max = parts.settings.stall_s_max
+        where = Route(node, card.url, parts.node_headers, self._headers, stall_s_max, dispatched)
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
         finally:

@@ -5,6 +5,7 @@ import contextlib
 import re
 import ssl
 import time
+from collections.abc import Callable
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -21,6 +22,10 @@ _TARGET = re.compile(r"[!-~]*")
 _CLOSE_S = 1.0
 _ADDRESSES_MAX = 8192
 """URLs kept taken apart: a few of each node."""
+
+
+def _nothing() -> None:
+    """What most callers have to do meanwhile."""
 
 
 class HttpClient:
@@ -49,7 +54,14 @@ class HttpClient:
         """Connections that wait for a request."""
         return self._pool.idle
 
-    async def request(self, method: str, url: str, headers: Headers = (), body: bytes = b"") -> Response:
+    async def request(
+        self,
+        method: str,
+        url: str,
+        headers: Headers = (),
+        body: bytes = b"",
+        meanwhile: Callable[[], None] = _nothing,
+    ) -> Response:
         """Send a request and wait for the head of the reply.
 
         A connection from the pool that the server closed before any byte of the reply is replaced by a
@@ -60,6 +72,8 @@ class HttpClient:
             url: `http://host:port/path?query` or `https://...`, percent-encoded.
             headers: names in lower case; the relay adds Host and Content-Length.
             body: the whole body.
+            meanwhile: called once, before the first wait: where a connection is free, with the request on its
+                way already.
 
         Raises:
             UpstreamError: the peer could not be reached, or gave no HTTP/1.1 reply.
@@ -70,8 +84,9 @@ class HttpClient:
             raise UpstreamError(f"{address.origin} was not asked: the client is closed")
         head = request_head(method, address.target, address.host, headers, len(body))
         link = self._pool.take(address.origin)
-        if link is not None:
-            response = link.ask(method, head, body, connect_ms=None)
+        response = None if link is None else link.ask(method, head, body, connect_ms=None)
+        meanwhile()
+        if response is not None:
             try:
                 return await response.head_arrived()
             except UpstreamError:
