@@ -22,6 +22,7 @@ from nats.js.api import KeyValueConfig
 
 from isochrone.adapters.nats_address import NatsAddress
 from isochrone.adapters.nats_bucket import NatsBucket
+from isochrone.adapters.nats_gulps import GulpingTransport
 from isochrone.ports import BusError, Handler, SettingError
 
 RETRY_S = 0.5
@@ -246,6 +247,7 @@ class NatsBus:
             lost.set()
 
         self._fault = None
+        client._transport = GulpingTransport(client.stats, asyncio.get_running_loop().time)
         await client.connect(
             self._address.url,
             name=self._name,
