@@ -2,11 +2,13 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
 import pytest
+import trustme
 import uvloop
 
 from isochrone.adapters import nats_bus
@@ -186,6 +188,44 @@ async def test_a_transport_may_be_closed_in_a_pause(
     transport.close()
     await transport.wait_closed()
     assert not transport.reading
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_under_tls_is_paused_and_read_on(
+    loop_factory: Callable[[], asyncio.AbstractEventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pausing_for(0.001, monkeypatch)
+    authority = trustme.CA()
+    ours, theirs = ssl.create_default_context(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.configure_trust(ours)
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for letter in (b"a", b"b", b"c"):
+            writer.write(letter)
+            await reader.readexactly(1)  # not before the last was heard
+        writer.close()
+
+    async def live() -> list[bytes]:
+        server = await asyncio.start_server(say, "127.0.0.1", 0, ssl=theirs)
+        transport = GulpingTransport({"in_msgs": 0}, asyncio.get_running_loop().time)
+        uri = urlparse(f"nats://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await transport.connect(uri, BUFFER, 5)
+        await transport.connect_tls("127.0.0.1", ours, BUFFER, 5)
+        heard = []
+        for _ in range(3):
+            heard.append(await transport.read(BUFFER))
+            assert not transport.reading
+            transport.write(b".")  # type: ignore[no-untyped-call]
+        heard.append(await transport.read(BUFFER))
+        transport.close()
+        await transport.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return heard
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        assert runner.run(live()) == [b"a", b"b", b"c", b""]
 
 
 # -- the bus ---------------------------------------------------------------------------------------------
