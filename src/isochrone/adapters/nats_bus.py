@@ -23,7 +23,6 @@ from nats.js.api import KeyValueConfig
 from isochrone.adapters.nats_address import NatsAddress
 from isochrone.adapters.nats_bucket import NatsBucket
 from isochrone.adapters.nats_client import DirectClient
-from isochrone.adapters.nats_gulps import GulpingTransport
 from isochrone.ports import BusError, Handler, SettingError
 
 RETRY_S = 0.5
@@ -194,15 +193,22 @@ class NatsBus:
 
     async def put(self, key: str, value: bytes) -> None:
         """Keep `value` under `key`. Raises BusError while the server is away, or after 2 s."""
-        await self._bucket.put(self._client, key, value)
+        with self._at_once():
+            await self._bucket.put(self._client, key, value)
 
     async def get(self, key: str) -> bytes | None:
         """The value under `key`, or None. Raises BusError while the server is away, or after 2 s."""
-        return await self._bucket.get(self._client, key)
+        with self._at_once():
+            return await self._bucket.get(self._client, key)
 
     async def delete(self, key: str) -> None:
         """Forget `key`, if it is there. Raises BusError while the server is away, or after 2 s."""
-        await self._bucket.delete(self._client, key)
+        with self._at_once():
+            await self._bucket.delete(self._client, key)
+
+    def _at_once(self) -> contextlib.AbstractContextManager[None]:
+        """While an answer is waited for, what comes is read as it comes."""
+        return contextlib.nullcontext() if self._client is None else self._client.gulping.at_once()
 
     async def close(self) -> None:
         """Send what is still to be sent and leave, within two seconds."""
@@ -248,7 +254,6 @@ class NatsBus:
             lost.set()
 
         self._fault = None
-        client._transport = GulpingTransport(client.stats, asyncio.get_running_loop().time)
         await client.connect(
             self._address.url,
             name=self._name,

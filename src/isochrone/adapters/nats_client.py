@@ -1,8 +1,11 @@
-"""nats-py's client, made to hand messages over as soon as it has read them."""
+"""nats-py's client, made to read in gulps and to hand messages over as soon as it has read them."""
+
+import asyncio
 
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
+from isochrone.adapters.nats_gulps import GulpingTransport
 from isochrone.ports import Handler
 
 
@@ -12,11 +15,15 @@ class DirectClient(Client):
     By itself nats-py makes an object of each message, queues it, and wakes a task of the subscription, which
     calls the handler. With a handler that returns at once the queue holds nothing that the socket would not.
     Should a nats-py to come leave `_process_msg` uncalled, messages go that way and only cost more.
+
+    Attributes:
+        gulping: what reads and writes for it.
     """
 
     def __init__(self) -> None:
         """Not connected; see `Client.connect`."""
         super().__init__()
+        self._transport = self.gulping = GulpingTransport(self.stats, asyncio.get_running_loop().time)
         self._direct: dict[int, tuple[Subscription, Handler]] = {}
 
     def hand_over(self, subscription: Subscription, handler: Handler) -> None:

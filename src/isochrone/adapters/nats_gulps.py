@@ -7,14 +7,15 @@ collects what comes, and one turn of the loop takes it all.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import cast
 
 from nats.aio.transport import TcpTransport
 
-GULP_S_MAX = 0.03
+GULP_S_MAX = 0.05
 """Longest pause after a read: what nodes tell is up to so much older, by half of it on average."""
-GULP_MESSAGES = 32
+GULP_MESSAGES = 64
 """The faster messages come, the shorter the pause: a gulp should not hold the loop up."""
 GULP_FROM_PER_S = 200.0
 """With fewer messages a second there is no pause: it would spare little, and answers would come later."""
@@ -61,6 +62,7 @@ class GulpingTransport(TcpTransport):
         self._stats, self._clock_s = stats, clock_s
         self._pace = Pace()
         self._resume: asyncio.TimerHandle | None = None
+        self._hurried = 0
         self.pauses = 0
 
     def __bool__(self) -> bool:
@@ -74,11 +76,24 @@ class GulpingTransport(TcpTransport):
             await asyncio.sleep(0)  # nats-py never suspends while there is something to read
             return data
         pause_s = self._pace.pause_s(self._clock_s(), self._stats["in_msgs"])
-        if pause_s > 0.0 and (socket := self._socket) is not None:
+        if pause_s > 0.0 and not self._hurried and (socket := self._socket) is not None:
             socket.pause_reading()
             self._resume = asyncio.get_running_loop().call_later(pause_s, socket.resume_reading)
             self.pauses += 1
         return data
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """No pauses while somebody waits for an answer."""
+        self._hurried += 1
+        if self._resume is not None:
+            self._resume.cancel()
+        if (socket := self._socket) is not None:
+            socket.resume_reading()
+        try:
+            yield
+        finally:
+            self._hurried -= 1
 
     @property
     def reading(self) -> bool:
