@@ -18,6 +18,7 @@ from isochrone.adapters.nats_gulps import (
     GULP_FROM_PER_S,
     GULP_MESSAGES,
     GULP_S_MAX,
+    PIECE_BYTES,
     GulpingTransport,
     Pace,
 )
@@ -164,6 +165,13 @@ async def test_a_full_read_lets_others_have_a_turn(
     asyncio.get_running_loop().call_soon(turns.append, "another's")
     await transport.read(BUFFER)
     assert turns == ["another's"]
+
+
+async def test_a_gulp_is_taken_in_pieces(peer: tuple[GulpingTransport, asyncio.StreamWriter]) -> None:
+    transport, _ = peer
+    assert transport._io_reader is not None
+    transport._io_reader.feed_data(b"x" * (PIECE_BYTES + 1))
+    assert [len(await transport.read(8 * PIECE_BYTES)) for _ in range(2)] == [PIECE_BYTES, 1]
 
 
 async def test_what_came_in_a_pause_and_the_end_after_it_are_read_when_the_pause_ends(

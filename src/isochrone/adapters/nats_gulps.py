@@ -19,6 +19,8 @@ GULP_MESSAGES = 64
 """The faster messages come, the shorter the pause: a gulp should not hold the loop up."""
 GULP_FROM_PER_S = 200.0
 """With fewer messages a second there is no pause: it would spare little, and answers would come later."""
+PIECE_BYTES = 8 * 1024
+"""Between two pieces of a gulp others have their turn: some twenty pulses are in one."""
 WINDOW_S = 1.0
 """How often messages come is counted over so long."""
 
@@ -49,8 +51,8 @@ class Pace:
 class GulpingTransport(TcpTransport):
     """nats-py's transport, whose socket is not read for a moment after each read that took all there was.
 
-    What fills the buffer, a burst, is read on in the loop's next turn. A connection that ends in a pause is
-    noticed after it.
+    A burst is read on, a piece in each turn of the loop, before there is a pause. A connection that ends in a
+    pause is noticed after it.
 
     Attributes:
         pauses: how many there were.
@@ -70,9 +72,10 @@ class GulpingTransport(TcpTransport):
         return True
 
     async def read(self, buffer_size: int) -> bytes:
-        """The next bytes, at most `buffer_size`; b"" at the end."""
-        data: bytes = await super().read(buffer_size)
-        if len(data) >= buffer_size:
+        """The next bytes, at most `buffer_size` or a piece; b"" at the end."""
+        piece_bytes = min(buffer_size, PIECE_BYTES)
+        data: bytes = await super().read(piece_bytes)
+        if len(data) >= piece_bytes:
             await asyncio.sleep(0)  # nats-py never suspends while there is something to read
             return data
         pause_s = self._pace.pause_s(self._clock_s(), self._stats["in_msgs"])
