@@ -22,6 +22,7 @@ from nats.js.api import KeyValueConfig
 
 from isochrone.adapters.nats_address import NatsAddress
 from isochrone.adapters.nats_bucket import NatsBucket
+from isochrone.adapters.nats_client import DirectClient
 from isochrone.ports import BusError, Handler, SettingError
 
 RETRY_S = 0.5
@@ -32,7 +33,7 @@ PENDING_BYTES_MAX = 2 * 1024 * 1024
 """Bytes that wait for a slow server; beyond them `publish` drops. One message more may be on top."""
 INBOX_MESSAGES_MAX = 16_384
 INBOX_BYTES_MAX = 16 * 1024 * 1024
-"""What one subscription holds that its handler did not yet take; beyond it messages are lost and counted."""
+"""What one subscription holds of messages that could not be handed over at once; beyond it they are lost."""
 BUCKET_BYTES_MAX = 64 * 1024 * 1024
 
 _LOOK_S = 1.0
@@ -68,7 +69,7 @@ class NatsBus:
         self._name = name
         self._bucket = bucket
         self._connect_s_max = connect_s_max
-        self._client: Client | None = None
+        self._client: DirectClient | None = None
         self._lost = asyncio.Event()
         self._subscriptions: list[_Subscription] = []
         self._listeners: list[Callable[[bool], None]] = []
@@ -128,7 +129,7 @@ class NatsBus:
 
     @property
     def overruns(self) -> int:
-        """Messages received and lost because a handler was too slow."""
+        """Messages received and lost because too many waited to be handed over."""
         return self._overruns
 
     @property
@@ -192,15 +193,22 @@ class NatsBus:
 
     async def put(self, key: str, value: bytes) -> None:
         """Keep `value` under `key`. Raises BusError while the server is away, or after 2 s."""
-        await self._bucket.put(self._client, key, value)
+        with self._at_once():
+            await self._bucket.put(self._client, key, value)
 
     async def get(self, key: str) -> bytes | None:
         """The value under `key`, or None. Raises BusError while the server is away, or after 2 s."""
-        return await self._bucket.get(self._client, key)
+        with self._at_once():
+            return await self._bucket.get(self._client, key)
 
     async def delete(self, key: str) -> None:
         """Forget `key`, if it is there. Raises BusError while the server is away, or after 2 s."""
-        await self._bucket.delete(self._client, key)
+        with self._at_once():
+            await self._bucket.delete(self._client, key)
+
+    def _at_once(self) -> contextlib.AbstractContextManager[None]:
+        """While an answer is waited for, what comes is read as it comes."""
+        return contextlib.nullcontext() if self._client is None else self._client.gulping.at_once()
 
     async def close(self) -> None:
         """Send what is still to be sent and leave, within two seconds."""
@@ -225,7 +233,7 @@ class NatsBus:
 
     async def _open(self) -> None:
         """Connect once and subscribe to everything. Raises BusError."""
-        client, self._lost = Client(), asyncio.Event()
+        client, self._lost = DirectClient(), asyncio.Event()
         try:
             async with contextlib.AsyncExitStack() as undo, asyncio.timeout(self._connect_s_max):
                 undo.push_async_callback(_leave, client)
@@ -270,20 +278,24 @@ class NatsBus:
         self._tell(connected=False)
         await _leave(client)
 
-    async def _attach(self, client: Client, subscription: "_Subscription") -> None:
-        async def deliver(message: Msg) -> None:
+    async def _attach(self, client: DirectClient, subscription: "_Subscription") -> None:
+        def deliver(subject: str, payload: bytes) -> None:
             try:
-                subscription.handler(message.subject, message.data)
+                subscription.handler(subject, payload)
             except Exception as error:  # noqa: BLE001 - a handler's bug must not end the subscription
                 self._count_failure(f"The handler of {subscription.subject}", error)
 
-        await client.subscribe(
+        async def take(message: Msg) -> None:
+            deliver(message.subject, message.data)
+
+        attached = await client.subscribe(
             subscription.subject,
             queue=subscription.queue,
-            cb=deliver,
+            cb=take,
             pending_msgs_limit=INBOX_MESSAGES_MAX,
             pending_bytes_limit=INBOX_BYTES_MAX,
         )
+        client.hand_over(attached, deliver)
 
     async def _on_error(self, error: Exception) -> None:
         self._fault = error
