@@ -189,9 +189,8 @@ class _Way:
             self._limit.reschedule(self._deadline_s)
 
     def heard(self) -> None:
-        """Bytes came in."""
-        if self.attempt.silent:
-            self._give_up_in(self.route.stall_s_max)
+        """Bytes came in from a node that is silent on the bus."""
+        self._give_up_in(self.route.stall_s_max)
 
     def _give_up_in(self, patience_s: float) -> None:
         if self._limit.expired():
@@ -202,11 +201,12 @@ class _Way:
 
 async def _forward(exchange: Exchange, way: _Way, response: Response, first: bytes) -> bytes:
     """Hand the body on as it arrives, beginning with its `first` bytes; returns what goes with its end."""
-    held, split = b"", split_events if way.request.stream else split_done
+    held, split, attempt = b"", split_events if way.request.stream else split_done, way.attempt
 
     def take(data: bytes) -> bool:
         nonlocal held
-        way.heard()
+        if attempt.silent:
+            way.heard()
         now, held = split(held + data if held else data)
         return exchange.push(now)
 

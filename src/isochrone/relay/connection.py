@@ -44,6 +44,9 @@ class Connection(asyncio.Protocol):
     Reading goes on while an exchange runs, for that is how we learn that the client has gone; it pauses
     only for a client that sends far ahead, whose going is then noticed late. A client that ends its side
     (EOF) while replies are owed is watched: it gets them unless it has left altogether (`half_close`).
+
+    Attributes:
+        has_room: the client reads as fast as we write, and is still there.
     """
 
     def __init__(self, service: Service) -> None:
@@ -62,6 +65,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
         self._leaving = False
         self._lost = False
+        self.has_room = True
 
     # The transport's side.
 
@@ -113,6 +117,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work that nobody waits for any more."""
         self._lost = self._leaving = True
+        self.has_room = False
         self._alarm.close()
         if self._watch is not None:
             self._watch.close()
@@ -123,11 +128,13 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than we write."""
+        self.has_room = False
         self._writable.clear()
         self._alarm.set(self._limits.write_s_max)
 
     def resume_writing(self) -> None:
         """The client has caught up."""
+        self.has_room = not self._lost
         self._writable.set()
         if not self._leaving:
             self._alarm.clear()
@@ -146,11 +153,6 @@ class Connection(asyncio.Protocol):
         """Send or buffer `data`; thrown away when the client has gone."""
         if not self._transport.is_closing():
             self._transport.write(data)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the client reads as fast as we write, and is still there."""
-        return self._writable.is_set() and not self._lost
 
     async def drain(self) -> None:
         """Wait until the buffer has room. Raises ConnectionResetError when the client has gone."""

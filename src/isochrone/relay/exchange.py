@@ -147,13 +147,16 @@ class Exchange:
 
     def push(self, data: bytes) -> bool:
         """Send or buffer one piece of the body; False when `drained` should be waited for before the next."""
-        self._expect(started=True)
-        piece, self._held = self._held, b""
+        if self._ended or not self._started:
+            self._expect(started=True)
+        sink, piece = self._sink, b""
         if data and not self._bodiless:
-            piece += chunk(data) if self._chunked else data
+            piece = chunk(data) if self._chunked else data
+        if self._held:
+            piece, self._held = self._held + piece, b""
         if piece:
-            self._sink.send(piece)
-        return self._sink.has_room
+            sink.send(piece)
+        return sink.has_room
 
     async def drained(self) -> None:
         """Wait until the client has caught up. Raises ConnectionResetError as `write` does."""

@@ -150,21 +150,23 @@ class Response:
         """Bytes of the reply."""
         if self._failure is not None:
             return
+        reader = self._reader
         try:
-            self._reader.feed(data)
+            reader.feed(data)
         except ReplyError as error:
             self._fail(f"sent what is no HTTP/1.1 reply: {error}", error)
             self._link.cut()
             return
-        if self._reader.complete:
+        if reader.complete:
             self._read_on()
-            self._link.reply_completed(keep_alive=self._reader.keep_alive)
-        elif self._reader.buffered_bytes > self._limits.read_buffer_bytes_max:
+            self._link.reply_completed(keep_alive=reader.keep_alive)
+        elif reader.buffered_bytes > self._limits.read_buffer_bytes_max:
             self._paused = True
             self._link.pause()
-        elif self._taker is not None:
-            self._hand_over(self._taker)
-            return
+        elif (taker := self._taker) is not None:
+            if not (data := reader.take()) or taker(data):
+                return
+            self._full, self._taker = True, None
         self._wake()
 
     def lost(self, error: Exception | None) -> None:
@@ -177,11 +179,6 @@ class Response:
         self._fail(f"broke off {where}{why}", error)
 
     # Inside.
-
-    def _hand_over(self, taker: Callable[[bytes], bool]) -> None:
-        if (data := self._reader.take()) and not taker(data):
-            self._full, self._taker = True, None
-            self._wake()
 
     def _take(self) -> bytes:
         data = self._reader.take()
