@@ -3,33 +3,20 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import uvloop
+from nats_nouns import TOKEN, free_port, until
 
 from isochrone.adapters import nats_bus
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.nats_server import NatsServer
 from isochrone.ports import Bus, BusError, SettingError
 
-TOKEN = "s3cret-token"
 Message = tuple[str, bytes]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - another process's doing
-            await asyncio.sleep(0.01)
 
 
 async def kill(server: NatsServer) -> None:

@@ -1,7 +1,6 @@
 import asyncio
 import os
 import signal
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.parse import urlparse
 import pytest
 import trustme
 import uvloop
+from nats_nouns import TOKEN, free_port, until
 
 from isochrone.adapters import nats_bus
 from isochrone.adapters.nats_bus import NatsBus
@@ -24,22 +24,9 @@ from isochrone.adapters.nats_gulps import (
 )
 from isochrone.adapters.nats_server import NatsServer
 
-TOKEN = "s3cret-token"
 HOUR_S = 3600.0
 BUFFER = 4096
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():  # noqa: ASYNC110 - another process's doing
-            await asyncio.sleep(0.01)
 
 
 def pace_at(per_s: float, seconds: int = 3) -> Pace:

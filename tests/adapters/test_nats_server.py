@@ -11,18 +11,11 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from nats_nouns import TOKEN, free_port
 
 from isochrone.adapters import nats_server
 from isochrone.adapters.nats_server import NatsServer, find_binary
 from isochrone.ports import BusError, SettingError
-
-TOKEN = "s3cret-token"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_alive(pid: int) -> bool:
