@@ -3,6 +3,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -63,6 +64,19 @@ async def test_what_is_published_reaches_who_listens(server: NatsServer, bus: Na
         assert await messages.get() == ("pulse.b", b"")
     await other.close()
     assert (bus.dropped, bus.overruns, bus.handler_failures) == (0, 0, 0)
+
+
+async def test_a_subject_that_is_no_text_deafens_nobody(server: NatsServer, bus: NatsBus) -> None:
+    """The server takes any bytes; nats-py alone stops reading at them, and is deaf until a ping is missed."""
+    messages, handler = inbox()
+    await bus.subscribe("pulse.*", handler)
+    await bus.put("a", b"")  # once that is answered the server knows of the subscription
+    with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as hostile:
+        hostile.sendall(b'CONNECT {"auth_token":"%b","verbose":false}\r\n' % TOKEN.encode())
+        hostile.sendall(b"PUB pulse.\xff\xfe 1\r\nx\r\nPUB pulse.b 1\r\ny\r\n")
+        async with asyncio.timeout(3):
+            assert await messages.get() == ("pulse.\ufffd\ufffd", b"x")
+            assert await messages.get() == ("pulse.b", b"y")
 
 
 async def test_of_those_who_share_a_queue_one_hears_each_message(server: NatsServer, bus: NatsBus) -> None:

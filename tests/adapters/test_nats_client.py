@@ -65,6 +65,15 @@ async def test_other_subscriptions_are_left_to_nats_py(monkeypatch: pytest.Monke
     assert left == [(2, b"an answer")]
 
 
+async def test_what_nats_py_takes_over_has_a_subject_that_it_can_read() -> None:
+    client, heard = DirectClient(), Heard()
+    subscription = await subscribe(client, 1, heard)
+    await client._process_msg(1, b"pulse.\xff", b"", b"1", b"")
+    async with asyncio.timeout(5):
+        await subscription._pending_queue.join()
+    assert heard == [("pulse.\ufffd", b"1")]
+
+
 async def test_the_handlers_of_a_bus_are_called_by_the_task_that_reads(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

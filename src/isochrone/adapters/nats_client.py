@@ -31,10 +31,12 @@ class DirectClient(Client):
         self._direct[subscription._id] = (subscription, handler)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        # The server takes any bytes for a subject; what is no text would end nats-py's reading.
+        told = subject.decode("utf-8", "replace")
         direct = self._direct.get(sid)
         if direct is None or direct[0].pending_msgs:  # what already waits goes first
-            await super()._process_msg(sid, subject, reply, data, headers)
+            await super()._process_msg(sid, told.encode(), reply, data, headers)
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
-        direct[1](subject.decode(), data)
+        direct[1](told, data)

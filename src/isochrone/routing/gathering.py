@@ -12,9 +12,11 @@ from isochrone.model import Floats, Hashes, Indices
 from isochrone.routing.keys import affinities
 
 SHELVES = 256
-"""Beginnings that are told apart. With more, a plan takes longer, and nodes' shares hardly differ less."""
+"""Beginnings that are told apart; a plan takes the longer, the more they are."""
 GATHERED_MAX = 8
 """Nodes told for each beginning."""
+
+_SHELVES = np.arange(SHELVES, dtype=np.uint64)
 
 
 def gather(name_hash: Hashes, capacity: Floats, shared: Indices) -> Indices:
@@ -26,6 +28,3 @@ def gather(name_hash: Hashes, capacity: Floats, shared: Indices) -> Indices:
     draws = np.log(affinities(name_hash[shared], _SHELVES)) / capacity[shared]
     order: Indices = shared[np.argsort(-draws, axis=1)[:, :GATHERED_MAX]]
     return order
-
-
-_SHELVES = np.arange(SHELVES, dtype=np.uint64)
