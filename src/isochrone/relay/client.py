@@ -73,7 +73,7 @@ class HttpClient:
             headers: names in lower case; the relay adds Host and Content-Length.
             body: the whole body.
             meanwhile: called once, before the first wait: where a connection is free, with the request on its
-                way already.
+                way already. Must not raise.
 
         Raises:
             UpstreamError: the peer could not be reached, or gave no HTTP/1.1 reply.
