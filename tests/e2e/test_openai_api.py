@@ -3,13 +3,14 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.cluster import MODEL, Cluster, until
+from tests.e2e.cluster import MODEL, TOKEN, Cluster, until
 
 SKY = [{"role": "user", "content": "Why is the sky blue?"}]
 
@@ -242,6 +243,18 @@ def test_health_and_metrics(cluster: Cluster, client: openai.OpenAI) -> None:
     assert 'isochrone_requests_total{status="200"}' in text
     assert "isochrone_time_to_first_token_seconds_bucket" in text
     assert 'isochrone_node_belief{node="a",what="rtt_ms"}' in text
+
+
+def test_nodes_of_a_small_network_speak_five_times_a_second(cluster: Cluster) -> None:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+
+    def told(url: str) -> bool:
+        return (
+            "isochrone_node_pulse_interval_seconds 0.2" in httpx.get(f"{url}/metrics", headers=headers).text
+        )
+
+    for url in cluster.node_urls.values():
+        until("the gateway told how few there are", partial(told, url))
 
 
 def test_policy_by_header(cluster: Cluster, client: openai.OpenAI) -> None:

@@ -274,3 +274,9 @@ def test_exact_loads_are_better_than_a_stale_bulletin_board() -> None:
     exact = run_world(scenario(changes | {"bus.exact_loads": True}), "stale-greedy")
     stale = run_world(scenario(changes | board), "stale-greedy")
     assert exact.rows["total_ms"].mean() < 0.5 * stale.rows["total_ms"].mean()
+
+
+def test_few_nodes_speak_as_often_as_live_ones_do() -> None:
+    world = begun({"bus.pulses_per_s": 50, "bus.pulse_s_min": 0.5})
+    until(world, 10.5)
+    assert world.pulses.delivered == pytest.approx(20 * 6 * 2, abs=6 * 2)

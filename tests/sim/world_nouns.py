@@ -40,6 +40,7 @@ timeout_s = 30
 
 [bus]
 jitter = 0.05
+pulses_per_s = 0
 
 [traffic]
 rate_per_s = 8

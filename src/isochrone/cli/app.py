@@ -2,7 +2,6 @@
 
 import sys
 
-import click
 import typer
 
 from isochrone import __version__
@@ -65,15 +64,9 @@ app.command(hidden=True)(neighbour)
 
 
 def main() -> None:
-    """Run the command line; an error of ours is one sentence and status 1."""
+    """Run the command line; an error of ours is one sentence and status 1, a wrong option status 2."""
     try:
-        status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
+        app(prog_name="isochrone")
     except (IsochroneError, OSError) as error:
         sys.stderr.write(f"isochrone: {error}\n")
         sys.exit(1)

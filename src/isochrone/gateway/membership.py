@@ -35,6 +35,7 @@ from isochrone.wire.gateways import GATEWAY_FLOWS_MAX, decode_gateway_pulse, enc
 from isochrone.wire.nodes import bytes_digest, decode_card, decode_idle, decode_pulse
 from isochrone.wire.subjects import (
     GATEWAYS,
+    HEADER_NODES,
     IDLE,
     IDLE_LISTENERS,
     PING_PATH,
@@ -211,7 +212,8 @@ class Membership:
         try:
             async with asyncio.timeout(self._settings.rtt_probe_s_max):
                 sent_s = self._clock.now_s()
-                response = await self._client.request("GET", belief.card.url + PING_PATH, self._node_headers)
+                headers = (*self._node_headers, (HEADER_NODES, str(len(self._probes)).encode()))
+                response = await self._client.request("GET", belief.card.url + PING_PATH, headers)
                 came_s = self._clock.now_s()
                 response.close()  # it has no body, or is not what was asked for
         except (UpstreamError, TimeoutError):

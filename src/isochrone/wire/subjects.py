@@ -60,6 +60,9 @@ HEADER_SLO_TPOT_MS = b"x-slo-tpot-ms"
 HEADER_OBJECTIVE = b"x-isochrone-objective"
 """In a request: what counts, `first-token` or `completion`."""
 
+HEADER_NODES = b"x-isochrone-nodes"
+"""In a gateway's probe of the round trip: how many nodes it knows; if few, each speaks more often."""
+
 HEADER_LOAD = b"endpoint-load-metrics"
 """In the head of each answer of a node for tokens or to a probe: its load, in ORCA's JSON form."""
 

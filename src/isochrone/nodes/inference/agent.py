@@ -14,6 +14,7 @@ from isochrone.nodes.inference.service import Service
 from isochrone.nodes.inference.settings import NodeSettings
 from isochrone.nodes.inference.shelf import Shelf, ShelfParts
 from isochrone.nodes.inference.state import NodeState
+from isochrone.nodes.inference.tempo import Tempo
 from isochrone.nodes.inference.turns import Turns
 from isochrone.ports import (
     Bus,
@@ -73,6 +74,7 @@ class Agent:
                 settings.engine_silence_s_max,
                 prompt_done=self._look_idle,
             ),
+            tempo=Tempo(settings, clock),
             log=log,
             epoch=clock.unix_ms(),
         )
@@ -152,7 +154,7 @@ class Agent:
     async def _pulses(self) -> None:
         while True:
             await self._publish()
-            await asyncio.sleep(self._settings.pulse_s)
+            await asyncio.sleep(self.state.tempo.interval_s)
 
     async def _publish(self) -> None:
         """Tell the network our state now; the card too when it changed or is old. Silent without a bus."""

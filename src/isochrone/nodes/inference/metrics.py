@@ -38,6 +38,11 @@ class NodeMetrics:
             buckets=_SECONDS,
         )
         self._load = Gauge("isochrone_node_load", "Work on the node now", ["what"], registry=self.registry)
+        self._interval = Gauge(
+            "isochrone_node_pulse_interval_seconds",
+            "Time between two pulses, shorter in a small fleet",
+            registry=self.registry,
+        )
         self._ready = Gauge("isochrone_node_model_ready", "1 when loaded", ["model"], registry=self.registry)
 
     def answered(self, model: str, timings: Timings) -> None:
@@ -53,6 +58,7 @@ class NodeMetrics:
         load = state.desk.load(state.clock.now_s())
         for what in ("slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s"):
             self._load.labels(what).set(getattr(load, what))
+        self._interval.set(state.tempo.interval_s)
         ready = state.shelf.ready()
         for model in state.shelf.models():
             self._ready.labels(model.card.name).set(model.card.name in ready)

@@ -19,7 +19,7 @@ from isochrone.nodes.inference.turns import Turns
 from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Exchange
 from isochrone.wire import BadRequestError, openai, orca, subjects
-from isochrone.wire.http_headers import bearer_token
+from isochrone.wire.http_headers import bearer_token, told_count
 
 _Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -159,6 +159,7 @@ class Service:
         exchange.reply(200, self._state.metrics.exposition(self._state), "text/plain; version=0.0.4")
 
     async def _ping(self, exchange: Exchange) -> None:
+        self._state.tempo.told(told_count(exchange.header(subjects.HEADER_NODES)))
         exchange.reply(204, b"")
 
     async def _load(self, exchange: Exchange) -> None:

@@ -39,7 +39,10 @@ class NodeSettings:
         memory_bytes: budget for loaded models.
         idle_unload_s: a model unused for so long is unloaded; infinity keeps it.
         token: what gateways must present, or "" for none. Kept out of every log.
-        pulse_s: seconds between pulses.
+        pulse_s: seconds between pulses, at most.
+        pulse_s_min: as few as that in a small fleet, by what gateways tell of its size.
+        pulses_per_s: pulses of all nodes together that these may bring about; 0: always `pulse_s`.
+        fleet_told_s: what a gateway told of the fleet's size counts for so long, and up to twice that.
         card_refresh_s: seconds between writes of an unchanged card.
         engine_silence_s_max: an engine that sends nothing for so long is given up.
         engine_metrics_s: seconds between two readings of a foreign engine's metrics.
@@ -62,6 +65,9 @@ class NodeSettings:
     idle_unload_s: float = float("inf")
     token: str = field(default="", repr=False)
     pulse_s: float = 1.0
+    pulse_s_min: float = 0.2
+    pulses_per_s: float = 50.0
+    fleet_told_s: float = 15.0
     card_refresh_s: float = 60.0
     engine_silence_s_max: float = 120.0
     engine_metrics_s: float = 5.0

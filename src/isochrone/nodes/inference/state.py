@@ -9,6 +9,7 @@ from isochrone.nodes.inference.metrics import NodeMetrics
 from isochrone.nodes.inference.relay_job import Relay
 from isochrone.nodes.inference.settings import NodeSettings
 from isochrone.nodes.inference.shelf import Shelf, ShelvedModel
+from isochrone.nodes.inference.tempo import Tempo
 from isochrone.ports import Clock, EngineHost
 from isochrone.wire.nodes import card_digest
 
@@ -24,6 +25,7 @@ class NodeState:
     shelf: Shelf
     metrics: NodeMetrics
     relay_parts: Relay
+    tempo: Tempo
     log: Callable[[str], None]
     epoch: int
     url: str = ""

@@ -132,12 +132,14 @@ class BusSettings:
     """How gateways learn of nodes.
 
     Attributes:
-        pulse_s: time between two pulses of a node.
+        pulse_s: time between two pulses of a node, at most.
+        pulse_s_min: as little as that where there are few nodes.
+        pulses_per_s: pulses of all nodes together that these may bring about; 0: always `pulse_s`.
         loss: share of pulses that is lost.
         late: share of pulses that is delayed.
         late_s: mean of that delay, exponential.
         jitter: relative jitter of one-way delays.
-        tick_s: deliveries wait for the next multiple of this; `pulse_s` is rounded to whole ticks.
+        tick_s: deliveries wait for the next multiple of this; pulses come in whole ticks.
         in_step: all nodes speak at one instant, instead of each at its own phase; the bulletin board of
             queueing theory, and worse than a network.
         load_in_responses: answers carry the node's load.
@@ -145,6 +147,8 @@ class BusSettings:
     """
 
     pulse_s: float = number(1.0, above=0)
+    pulse_s_min: float = number(0.2, above=0)
+    pulses_per_s: float = number(50.0, least=0)
     loss: float = number(0.0, least=0, most=1)
     late: float = number(0.0, least=0, most=1)
     late_s: float = number(1.0, least=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from isochrone.fleet import CardReceived, LoadsReceived, PulseReceived
+from isochrone.fleet.cadence import pulse_interval_s
 from isochrone.model import Bools, Floats, Indices, Load, Pulse
 from isochrone.sim.scenario.settings import BusSettings
 from isochrone.sim.world.agenda import Agenda
@@ -42,7 +43,7 @@ class _Batch:
 
 
 class Pulses:
-    """Each node speaks every `pulse_s`, each at its own phase; time is cut into ticks of `tick_s`.
+    """Each node speaks as often as live, by their number, each at its own phase; time is cut into ticks.
 
     A node speaks on a tick, and its pulse is folded in at the end of the tick in which it arrives, with the
     time when it came in: news may be used up to a tick later than it could be, never sooner. Most pulses go
@@ -66,7 +67,13 @@ class Pulses:
         self._settings, self._agenda, self._luck = settings, agenda, luck
         self._yard, self._network, self._gateways = yard, network, gateways
         nodes = len(yard.nodes)
-        self._phases = max(1, round(settings.pulse_s / settings.tick_s))
+        interval_s = pulse_interval_s(
+            nodes,
+            pulse_s=settings.pulse_s,
+            pulse_s_min=settings.pulse_s_min,
+            pulses_per_s=settings.pulses_per_s,
+        )
+        self._phases = max(1, round(interval_s / settings.tick_s))
         order = luck.permutation(nodes)
         step = 1 if settings.in_step else self._phases
         self._speakers = [np.sort(order[phase::step]) for phase in range(step)]
