@@ -11,7 +11,7 @@ import typer
 from isochrone.adapters.engines import LlamaCppHost, LlamaCppSettings, OpenAIHost
 from isochrone.adapters.nats_bus import NatsBus
 from isochrone.adapters.regions import check_region
-from isochrone.adapters.storage import ModelStore, parse_model_option
+from isochrone.adapters.storage import KNOWN, ModelStore, parse_model_option
 from isochrone.cli.network_file import default_state_dir, default_store_dir, read_network
 from isochrone.cli.shell import TOKEN_VARIABLE, cannot_listen, log, network_token, run, secret, until_signal
 from isochrone.cli.supervise import say_ready
@@ -95,7 +95,7 @@ def node(
     """
     address = find_bus(nats, state_dir or default_state_dir())
     kind = _kind(engine, url)
-    specs = _specs(model or []) if kind == "llama.cpp" else ()
+    specs = _specs(model or [], _store(store_dir)) if kind == "llama.cpp" else ()
     slots = slots or (_OPENAI_SLOTS if kind == "openai" else _LLAMA_SLOTS)
     settings = NodeSettings(
         name=node_name(name or f"{os.uname().nodename.split('.')[0]}-{os.getpid()}"),
@@ -115,7 +115,7 @@ def node(
         token=address.token,
     )
     llama = LlamaCppSettings(threads=threads, slots=slots, context_tokens=context_tokens)
-    parts = _foreign_engine(url) if kind == "openai" else _own_engine(llama, store_dir)
+    parts = _foreign_engine(url) if kind == "openai" else _Parts(LlamaCppHost(llama), _store(store_dir))
     run(_run_node(settings, parts, address))
 
 
@@ -128,8 +128,8 @@ class _Parts:
     engine_headers: Headers = ()
 
 
-def _own_engine(settings: LlamaCppSettings, store_dir: Path | None) -> _Parts:
-    return _Parts(LlamaCppHost(settings), ModelStore(store_dir or default_store_dir()))
+def _store(folder: Path | None) -> ModelStore:
+    return ModelStore(folder or default_store_dir())
 
 
 def _foreign_engine(url: str) -> _Parts:
@@ -146,10 +146,17 @@ def _kind(engine: str, url: str) -> str:
     return engine
 
 
-def _specs(options: list[str]) -> tuple[ModelSpec, ...]:
+def _specs(options: list[str], store: ModelStore) -> tuple[ModelSpec, ...]:
     if not options:
         raise SettingError("name at least one model with --model, such as --model smollm2-135m")
     named = [parse_model_option(option) for option in options]
+    for name, source in named:
+        if source is None and store.get(name) is None:
+            known = ", ".join(sorted(KNOWN))
+            raise SettingError(
+                f"--model {name}: it is not in the store ('isochrone models list'), and no source of it is "
+                f"known; write {name}=SOURCE, a path or URL, or a known name ({known})"
+            )
     return tuple(ModelSpec(name, source) for name, source in named)
 
 
