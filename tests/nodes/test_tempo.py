@@ -36,7 +36,7 @@ def test_a_node_of_a_small_fleet_speaks_more_often() -> None:
 
 def test_the_largest_fleet_counts_whoever_tells_of_it_and_in_any_order() -> None:
     """Each pulse goes to all gateways: one that knows few must not make 10,000 nodes shout."""
-    assert told(3, 10_000, 3, 0)[0].interval_s == 1.0
+    assert told(3, 10_000, 0, 3)[0].interval_s == 1.0
 
 
 def test_what_was_told_is_forgotten_after_one_to_two_windows() -> None:
