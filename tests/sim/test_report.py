@@ -102,6 +102,14 @@ def test_policies_stand_in_order_with_a_mark_where_the_interval_excludes_one(tmp
     assert "▲ worse" in rows[2][2]
 
 
+@pytest.mark.parametrize("references", [["reference-b0"], ["reference-b1"], ["reference-b0", "reference-b1"]])
+def test_references_alone_are_reported_and_drawn(tmp_path, references):
+    fill(tmp_path, dict.fromkeys(references, 1.0))
+    page = Page(write_report(tmp_path, ReportWords("t")).read_text())
+    assert page.links
+    assert set(references) <= set(page.texts)
+
+
 def test_a_policy_that_is_no_different_is_not_called_better_or_worse(tmp_path):
     for seed in range(6):
         write_run(tmp_path, meta("soonest", seed), columns(seed, 1.0))

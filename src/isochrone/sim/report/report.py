@@ -315,7 +315,7 @@ def _ratio_cell(ratio: Interval | None) -> str:
 
 def _pictures(cell: Cell, ratios: dict[str, Interval], words: ReportWords) -> str:
     highlight = pictures.Highlight(cell.ours, cell.rival)
-    usable = [runs for runs in cell.sorted_runs if not runs.is_reference]
+    usable = [runs for runs in cell.sorted_runs if not runs.is_reference] or cell.sorted_runs
     tails = {r.policy: np.concatenate(list(r.ttft_ms.values())).astype(np.float64) for r in usable}
     shown = _figure(pictures.ttft_tails(tails, highlight), "Time to first token, all seeds together.")
     others = {policy: ratio for policy, ratio in ratios.items() if not cell.runs[policy].is_reference}
