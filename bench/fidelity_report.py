@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isochrone.sim.live.fidelity import Figure, Line
 from isochrone.sim.live.luck import LEFT_TO_LUCK
 from isochrone.sim.results.statistics import rank_agreement
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MEAN_OFF_MAX, P99_OFF_MAX, TAU_MIN = 0.10, 0.20, 0.9
 
@@ -166,7 +170,7 @@ def draw(path: Path, sessions: Sequence[Sequence[Line]]) -> None:
     picture.savefig(path, dpi=110)
 
 
-def _bars(axes, figures: Sequence[Figure], number: int, sessions: int) -> None:  # type: ignore[no-untyped-def]
+def _bars(axes: "Axes", figures: Sequence[Figure], number: int, sessions: int) -> None:
     """One session: a pair of points with whiskers for each policy."""
     for kind, shift, colour, marker in (("live", -0.12, "C0", "o"), ("simulated", 0.12, "C1", "s")):
         x = [at + shift + 0.06 * (number - (sessions - 1) / 2) for at in range(len(figures))]

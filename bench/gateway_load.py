@@ -251,7 +251,7 @@ async def hold(spec: dict) -> dict:
         if number % 20 == 19:
             await asyncio.sleep(0.04)
     until = time.perf_counter() + 20
-    while begun[0] < spec["clients"] and time.perf_counter() < until:  # noqa: ASYNC110
+    while begun[0] < spec["clients"] and time.perf_counter() < until:  # noqa: ASYNC110 - protocols count, nobody tells
         await asyncio.sleep(0.05)
     print(json.dumps({"begun": begun[0]}), flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)

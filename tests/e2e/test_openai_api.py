@@ -249,9 +249,8 @@ def test_nodes_of_a_small_network_speak_five_times_a_second(cluster: Cluster) ->
     headers = {"authorization": f"Bearer {TOKEN}"}
 
     def told(url: str) -> bool:
-        return (
-            "isochrone_node_pulse_interval_seconds 0.2" in httpx.get(f"{url}/metrics", headers=headers).text
-        )
+        text = httpx.get(f"{url}/metrics", headers=headers).text
+        return "isochrone_node_pulse_interval_seconds 0.2" in text.splitlines()
 
     for url in cluster.node_urls.values():
         until("the gateway told how few there are", partial(told, url))
