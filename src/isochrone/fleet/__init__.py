@@ -24,6 +24,7 @@ from isochrone.fleet.events import (
     Finished,
     GatewayHeard,
     IdleAnnounced,
+    LedgerHeard,
     LoadReported,
     LoadsReceived,
     Planned,
@@ -34,6 +35,7 @@ from isochrone.fleet.events import (
 )
 from isochrone.fleet.fleet import Fleet
 from isochrone.fleet.settings import FleetSettings
+from isochrone.fleet.teller import Teller, sent_work
 
 __all__ = [
     "Blamed",
@@ -48,6 +50,7 @@ __all__ = [
     "FleetSettings",
     "GatewayHeard",
     "IdleAnnounced",
+    "LedgerHeard",
     "LoadReported",
     "LoadsReceived",
     "NodeEjected",
@@ -59,5 +62,7 @@ __all__ = [
     "ProbeAnswered",
     "PulseReceived",
     "RttMeasured",
+    "Teller",
     "Tick",
+    "sent_work",
 ]

@@ -7,6 +7,7 @@ from isochrone.model import (
     Floats,
     GatewayPulse,
     Indices,
+    LedgerNews,
     Load,
     NodeCard,
     Outcome,
@@ -137,6 +138,13 @@ class GatewayHeard:
     pulse: GatewayPulse
 
 
+@fleeting(frozen=True, slots=True)
+class LedgerHeard:
+    """Another gateway told what it sent to nodes that we share, and what of that ended."""
+
+    news: LedgerNews
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Planned:
     """A new plan for a model, made from the view of just now, or from one whose nodes had this `roster`.
@@ -165,4 +173,4 @@ NodeEvent = LoadReported | RttMeasured | Blamed | IdleAnnounced | ProbeAnswered
 """What is news only of a node that is known."""
 
 NewsOfNodes = PulseReceived | LoadsReceived | CardReceived | NodeEvent
-Event = NewsOfNodes | Dispatched | Finished | GatewayHeard | Planned | BusChanged | Tick
+Event = NewsOfNodes | Dispatched | Finished | GatewayHeard | LedgerHeard | Planned | BusChanged | Tick

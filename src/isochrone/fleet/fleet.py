@@ -16,6 +16,7 @@ from isochrone.fleet.probes import Answer
 from isochrone.fleet.roll import FleetRoll, Idle, usable_probes
 from isochrone.fleet.settings import DEFAULT_SETTINGS, FleetSettings
 from isochrone.fleet.tables import NodeTable
+from isochrone.fleet.told import Told
 from isochrone.model import (
     NOBODY,
     FleetView,
@@ -25,6 +26,7 @@ from isochrone.model import (
     ModelFlow,
     NodeCard,
     Places,
+    Plan,
     Pulse,
 )
 
@@ -32,6 +34,7 @@ RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
 
 _FRONT_TOLD = 8
+_FRONT_TOLD_MAX = 64
 
 
 class Fleet:
@@ -53,6 +56,7 @@ class Fleet:
         self._models = Models(settings, self._table)
         self._flights = Flights(settings, self._models)
         self._gateways = Gateways(settings.gateways_max, settings.silent_s)
+        self._told = Told(me, self._places, self._models, most=settings.gateways_max)
         self._bus_up = True
 
     # -- what others read ----------------------------------------------------------------------------
@@ -95,9 +99,10 @@ class Fleet:
             prompt_bytes_mean=lore.tokens.mean_x,
             me=self._me,
             own_work_per_s=lore.flow.at(now_s),
+            own_requests_per_s=lore.requests.at(now_s),
             peers=self._gateways.peers(model),
             places=self._places,
-            front=lore.front.first(_FRONT_TOLD) if lore.front is not None else (),
+            front=lore.front.first(_front_told(lore.plan)) if lore.front is not None else (),
             plan=lore.plan,
         )
 
@@ -138,6 +143,11 @@ class Fleet:
         return self._bus_up and bool(self._table.known[: self._table.rows].any())
 
     @property
+    def told(self) -> int:
+        """Dispatches that other gateways told of since the start."""
+        return self._told.heard
+
+    @property
     def in_flight(self) -> int:
         """Requests dispatched and not yet finished."""
         return len(self._flights)
@@ -166,6 +176,8 @@ class Fleet:
                 self._models.planned(event, now_s)
             case ev.GatewayHeard(pulse):
                 self._gateways.hear(pulse, now_s)
+            case ev.LedgerHeard(news):
+                self._told.fold(news, self._nodes, now_s)
             case ev.BusChanged(connected):
                 self._bus(connected=connected, now_s=now_s)
             case ev.Tick():
@@ -348,3 +360,9 @@ class Fleet:
         del self._nodes[node.name]
         self._rows[node.row] = None
         self._free_rows.append(node.row)
+
+
+def _front_told(plan: Plan | None) -> int:
+    """How many of the front routing sees: more where it leaves some to others who act at the same time."""
+    unheard = plan.company.unheard if plan is not None and plan.company is not None else 0.0
+    return min(_FRONT_TOLD_MAX, int(_FRONT_TOLD * (1.0 + unheard)))

@@ -50,7 +50,9 @@ class Gateways:
             for pulse, _ in self._heard.values():
                 bits = name_hash(pulse.gateway)
                 for flow in pulse.flows:
-                    peer = Peer(pulse.gateway, bits, pulse.region, flow.work_per_s)
+                    peer = Peer(
+                        pulse.gateway, bits, pulse.region, flow.work_per_s, flow.requests_per_s
+                    )
                     self._peers[flow.model] = (*self._peers.get(flow.model, ()), peer)
         return self._peers.get(model, ())
 

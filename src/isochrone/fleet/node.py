@@ -186,7 +186,7 @@ class NodeBelief:
 
     def _recount(self) -> None:
         """What a report can't know of depends on how far the node is."""
-        if self._ledger is not None and self._ledger.open:
+        if self._ledger is not None and (self._ledger.open or self._ledger.told):
             self.count_unseen()
 
     # -- our own work --------------------------------------------------------------------------------
@@ -205,6 +205,22 @@ class NodeBelief:
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.reserve(request_id, reservation), now_s
         table.own_in_flight[row] = len(self._ledger.open)
         self._count((reservation,))
+
+    def reserve_told(self, key: tuple[str, str], reservation: Reservation, now_s: float) -> None:
+        """Count a dispatch of another gateway's, by gateway and id; only its work if a report knows of it."""
+        if self._ledger is None:
+            self._ledger = Ledger(Flow(self._settings.flow_memory_s))
+        table, row = self._table, self.row
+        table.own_flow[row] = self._ledger.flow.add(reservation.service_s, now_s)
+        table.own_flow_at_s[row] = now_s
+        if reservation.at_s > self.load_at_s - table.rtt_ms.item(row) / 1e3:
+            self._ledger.reserve_told(key, reservation)
+            self._count((reservation,))
+
+    def release_told(self, key: tuple[str, str]) -> None:
+        """End one of another gateway's; no error when it was not counted, or is no more."""
+        if self._ledger is not None and self._ledger.release_told(key):
+            self.count_unseen()
 
     def release(self, request_id: str) -> None:
         """End one dispatch; no error when it was not open."""

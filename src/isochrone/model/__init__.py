@@ -8,13 +8,13 @@ from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion, Origin, SloRoom
 from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
 from isochrone.model.fleeting import fleeting
-from isochrone.model.gateway import NOBODY, GatewayPulse, Me, ModelFlow, Peer
+from isochrone.model.gateway import NOBODY, EndedWork, GatewayPulse, LedgerNews, Me, ModelFlow, Peer, SentWork
 from isochrone.model.key import KEYS_MAX, NO_LIMITS, Key, KeyLimits
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
 from isochrone.model.places import UNKNOWN_RTT_MS, Places
-from isochrone.model.plan import NOWHERE, Homes, Plan
+from isochrone.model.plan import NOWHERE, Company, Homes, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Request
@@ -31,7 +31,9 @@ __all__ = [
     "Candidate",
     "Candidates",
     "Columns",
+    "Company",
     "Decision",
+    "EndedWork",
     "Estimate",
     "Exclusion",
     "FleetView",
@@ -42,6 +44,7 @@ __all__ = [
     "Indices",
     "Key",
     "KeyLimits",
+    "LedgerNews",
     "ListedColumns",
     "Load",
     "Me",
@@ -66,6 +69,7 @@ __all__ = [
     "Pulse",
     "Request",
     "Roll",
+    "SentWork",
     "SloRoom",
     "Timings",
     "fleeting",

@@ -253,6 +253,7 @@ class FleetView:
         prompt_bytes_mean: how long prompts lately were; 0 before the first.
         me: the gateway whose beliefs these are.
         own_work_per_s: what we lately sent for this model, slot-seconds a second.
+        own_requests_per_s: in so many requests.
         peers: the other gateways that send requests for this model, and how much.
         places: the regions of nodes and gateways, and how far they are apart.
         front: nodes that few but we send to and that look best, best first; empty where many gateways share
@@ -279,6 +280,7 @@ class FleetView:
     prompt_bytes_mean: float = 0.0
     me: Me = NOBODY
     own_work_per_s: float = 0.0
+    own_requests_per_s: float = 0.0
     peers: tuple[Peer, ...] = ()
     places: Places = _NOWHERE
     front: Sequence[int] = ()

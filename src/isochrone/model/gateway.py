@@ -1,4 +1,4 @@
-"""What a gateway says of itself once a second."""
+"""What a gateway says to the others: its traffic once a second, and what it sends as it sends it."""
 
 from dataclasses import dataclass
 
@@ -40,6 +40,56 @@ class GatewayPulse:
 
 
 @dataclass(frozen=True, slots=True)
+class SentWork:
+    """A request that a gateway sent to a node.
+
+    Attributes:
+        request: its id, no other of that gateway's.
+        node: where it went.
+        model: what it asks for.
+        service_s: how long it will hold a slot, as estimated.
+        prefill_s: of that, until its first token.
+        age_s: how long before the message it was sent.
+    """
+
+    request: str
+    node: str
+    model: str
+    service_s: float
+    prefill_s: float
+    age_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EndedWork:
+    """A request that is on a node no more, however it ended."""
+
+    request: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerNews:
+    """What a gateway sent, and what of that ended, since it last told those that it shares nodes with.
+
+    Attributes:
+        gateway: who.
+        epoch: start of the gateway's process, as in its pulse.
+        seq: counts up within an epoch.
+        region: its place in the region RTT table, or "".
+        sent: in order.
+        ended: in order.
+    """
+
+    gateway: str
+    epoch: int
+    seq: int
+    region: str = ""
+    sent: tuple[SentWork, ...] = ()
+    ended: tuple[EndedWork, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Me:
     """The gateway that believes: its name, its place in the region table, 64 well-mixed bits of the name."""
 
@@ -65,9 +115,11 @@ class Peer:
         name_hash: 64 well-mixed bits of it.
         region: its place in the region RTT table, or "".
         work_per_s: slot-seconds a second that it sends for the model.
+        requests_per_s: in so many requests.
     """
 
     name: str
     name_hash: int
     region: str
     work_per_s: float
+    requests_per_s: float = 0.0

@@ -32,6 +32,23 @@ class Homes:
         return replace(self, own=_moved(self.own, gone, last))
 
 
+@dataclass(frozen=True, slots=True)
+class Company:
+    """Which gateways tell each other what they send for a model, from one gateway's view.
+
+    Attributes:
+        mates: names of those that we tell, and who tell us.
+        unheard: requests of the mates that are on their way, on average, and we do not know of yet.
+        groups: names of all gateways that send for it, by company; each in one.
+        made_at_s: when.
+    """
+
+    mates: frozenset[str]
+    unheard: float
+    groups: tuple[tuple[str, ...], ...]
+    made_at_s: float
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Draw weights for one model, and what is expected of everybody else; good for some tenths of a second.
@@ -48,17 +65,18 @@ class Plan:
         others_flow: slot-seconds a second that everybody else is expected to send to each node.
         service_s: what a typical request takes on a slot of each node.
         prefill_share: of that, the share before the first token, 0 to 1.
-        prefill_price: what a millisecond of prompt processing takes from those who come after, in
-            milliseconds; 0 on an idle fleet.
+        token_price_ms: what each prompt token that must be computed takes from those who come after; 0 on an
+            idle fleet.
         level_s: the score, in seconds, up to which nodes get work.
         ready_share: of the usable nodes, the share that has the model ready, 0 to 1.
-        homes: the nodes that are ours, None where all gateways share all.
+        company: which gateways tell each other what they send; None for a plan of before there were any.
+        homes: the nodes that are ours, or our company's; None where all gateways share all.
         gathering: where all gateways share all, to which few nodes go the prompts that begin alike, shape
             (shelves, few), -1 for one that left; a prompt's shelf is its beginning's hash modulo shelves.
             Only nodes that have the model ready count. Empty elsewhere, and where most usable nodes would
             have to load it, since then other models' work decides.
-        front: indices of the best nodes of those that nobody else sends much to: of our own, or of all where
-            there is no other gateway; empty where many gateways share all.
+        front: indices of the best nodes of those that nobody sends much to unheard by us: of our own, or of
+            all where no other gateway does; empty where many gateways share all unheard.
         front_s: their scores, in seconds, for a typical request; the same shape.
         front_kinds: nodes of the front with the same number are about as fast; the same shape. Empty: of one
             kind all, or speed hardly counts.
@@ -73,8 +91,9 @@ class Plan:
     others_flow: Floats
     service_s: Floats
     prefill_share: Floats
-    prefill_price: float
+    token_price_ms: float
     level_s: float
+    company: Company | None = None
     homes: Homes | None = None
     ready_share: float = 1.0
     gathering: Indices = field(default_factory=lambda: NOWHERE)

@@ -7,6 +7,7 @@ log or a metric, or draw its own luck: the same arguments give the same decision
 
 from isochrone.routing.catalogue import CATALOGUE, DEFAULT_POLICY, Policy, find_policy
 from isochrone.routing.choice import RANKED_MAX
+from isochrone.routing.company import DEFAULT_COMPANY_SETTINGS, find_company
 from isochrone.routing.estimate import EstimateWeights, estimate, expected_tokens
 from isochrone.routing.luck import Luck
 from isochrone.routing.planning import make_plan
@@ -14,6 +15,7 @@ from isochrone.routing.route import Router, draw_probes, plan_if_due, route, wan
 
 __all__ = [
     "CATALOGUE",
+    "DEFAULT_COMPANY_SETTINGS",
     "DEFAULT_POLICY",
     "RANKED_MAX",
     "EstimateWeights",
@@ -23,6 +25,7 @@ __all__ = [
     "draw_probes",
     "estimate",
     "expected_tokens",
+    "find_company",
     "find_policy",
     "make_plan",
     "plan_if_due",

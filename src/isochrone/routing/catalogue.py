@@ -64,6 +64,11 @@ class Policy:
         return list(self.rank(choice, luck, self.parameters))
 
     @property
+    def told(self) -> bool:
+        """Whether it heeds what other gateways tell that they send."""
+        return bool(getattr(self.parameters, "told", False))
+
+    @property
     def probing(self) -> ProbeSettings:
         """How the gateway has to probe on this policy's behalf."""
         probing = getattr(self.parameters, "probing", NO_PROBES)

@@ -2,7 +2,7 @@
 
     ttft  = rtt + wait + cold + max(0, prefill_base + prefill_per_token * (prompt - cached) + bias)
     total = ttft + tpot * (output - 1)
-    score = ttft + beta * tpot * (output - 1) + price * prefill + kappa * uncertainty
+    score = ttft + beta * tpot * (output - 1) + price * (prompt - cached) + kappa * uncertainty
 
 A node close by may be far in time: this function is where that is seen. Its terms are told in
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
@@ -41,7 +41,7 @@ class EstimateWeights:
     beta_stream: float = 0.1
     beta_whole: float = 1.0
     line: float = 1.0
-    congestion: float = 1.0
+    congestion: float = 0.5
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
     slo_margin: float = 1.0
@@ -62,7 +62,7 @@ class Terms:
         prompt_tokens: its length, estimated.
         later_tokens: expected tokens of the answer after the first.
         beta: weight of a later token.
-        price: of a millisecond of prompt processing.
+        price_ms: of a prompt token that must be computed.
         stream: the client reads along.
         objective: what the client wants of the answer.
         weights: the others.
@@ -71,7 +71,7 @@ class Terms:
     prompt_tokens: float
     later_tokens: float
     beta: float
-    price: float
+    price_ms: float
     stream: bool
     objective: Objective
     weights: EstimateWeights
@@ -79,7 +79,7 @@ class Terms:
     @classmethod
     def of(cls, view: FleetView, request: Request, weights: EstimateWeights) -> "Terms":
         """The terms of one request."""
-        price = view.plan.prefill_price if view.plan is not None else 0.0
+        price_ms = view.plan.token_price_ms if view.plan is not None else 0.0
         beta = weights.beta_stream
         if request.wants_completion:
             busy = view.plan.busy if view.plan is not None else 0.0
@@ -88,7 +88,7 @@ class Terms:
             view.prompt_tokens_base + view.prompt_tokens_per_byte * request.prompt_bytes,
             _output_tokens(view, request) - 1,
             beta,
-            weights.congestion * price,
+            weights.congestion * price_ms,
             request.stream,
             request.objective,
             weights,
@@ -100,7 +100,7 @@ class Terms:
 
     def scores(self, nodes: Iterable[Numbers]) -> list[Score]:
         """`score` of several: with the terms looked up once that takes less."""
-        prompt_tokens, later_tokens, price = self.prompt_tokens, self.later_tokens, self.price
+        prompt_tokens, later_tokens, price_ms = self.prompt_tokens, self.later_tokens, self.price_ms
         beta, kappa = self.beta, self.weights.kappa
         uncertainty_ms_per_s = self.weights.uncertainty_ms_per_s
         scores = list[Score]()
@@ -112,12 +112,13 @@ class Terms:
             cached_tokens = cached_base + cached_per_byte * held_bytes
             if cached_tokens:  # the last token is always computed anew
                 cached_tokens = max(0.0, min(cached_tokens, prompt_tokens - 1))
-            prefill_ms = base_ms + ms_per_token * (prompt_tokens - cached_tokens)
+            uncached_tokens = prompt_tokens - cached_tokens
+            prefill_ms = base_ms + ms_per_token * uncached_tokens
             decode_ms = later_tokens * (tpot_ms or PRIOR_TPOT_MS)
             uncertainty_ms = error_ms + uncertainty_ms_per_s * age_s
             begun_ms = prefill_ms + bias_ms
             ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + (begun_ms if begun_ms > 0.0 else 0.0)
-            later_ms = beta * decode_ms + price * prefill_ms
+            later_ms = beta * decode_ms + price_ms * uncached_tokens
             scores.append((ttft_ms + later_ms + kappa * uncertainty_ms, cached_tokens))
         return scores
 
@@ -125,7 +126,8 @@ class Terms:
         """The score with all its terms."""
         score_ms, cached_tokens = score
         base_ms, ms_per_token = _prefill_speed(node)
-        prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
+        uncached_tokens = self.prompt_tokens - cached_tokens
+        prefill_ms = base_ms + ms_per_token * uncached_tokens
         return Estimate(
             rtt_ms=node.rtt_ms,
             wait_ms=node.wait_s * 1e3,
@@ -133,7 +135,7 @@ class Terms:
             prefill_ms=prefill_ms,
             bias_ms=node.bias_ms,
             decode_ms=self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
-            congestion_ms=self.price * prefill_ms,
+            congestion_ms=self.price_ms * uncached_tokens,
             uncertainty_ms=node.error_ms + self.weights.uncertainty_ms_per_s * node.age_s,
             prompt_tokens=round(self.prompt_tokens),
             cached_tokens=int(cached_tokens),
@@ -187,6 +189,11 @@ class ServiceColumns:
         return base_ms + ms_per_token * self._terms.prompt_tokens
 
     @cached_property
+    def prefill_ms_per_token(self) -> Floats:
+        """The same for each token of the prompt."""
+        return self.prefill_ms / max(1.0, self._terms.prompt_tokens)
+
+    @cached_property
     def decode_ms(self) -> Floats:
         """The tokens after the first."""
         tpot_ms = self._columns.tpot_ms
@@ -214,7 +221,7 @@ class ServiceColumns:
         """The estimate's score."""
         columns, weights = self._columns, self._weights
         uncertainty_ms = columns.error_ms + weights.uncertainty_ms_per_s * columns.age_s
-        congestion_ms = self._terms.price * self.prefill_ms
+        congestion_ms = self._terms.price_ms * self._terms.prompt_tokens
         return (
             self.ttft_ms + self._terms.beta * self.decode_ms + congestion_ms + weights.kappa * uncertainty_ms
         )

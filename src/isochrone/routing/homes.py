@@ -2,8 +2,9 @@
 
 Many gateways that share all nodes act on each other's old news. If each node has one gateway that sends most
 of its work, that gateway's own ledger says nearly all there is to know of it, however old the node's last
-word is. So the nodes are divided: each gateway gets capacity in proportion to the work it sends, near rather
-than far. All gateways work it out alone, from what gateways and nodes tell, and come out nearly alike.
+word is. So the nodes are divided: each gateway, or each company of gateways that tell each other what they
+send, gets capacity in proportion to the work it sends, near rather than far. All gateways work it out alone,
+from what gateways and nodes tell, and come out nearly alike.
 
     home(node) = argmax over gateways of  (lift(gateway) - rtt(gateway, node)) / tau + gumbel(gateway, node)
 
@@ -20,7 +21,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import Bools, FleetView, Floats, Hashes, Homes, Indices, Peer
+from isochrone.model import Bools, Company, FleetView, Floats, Hashes, Homes, Indices, Peer
+from isochrone.routing.company import everybody, near_together
 
 _ITERATIONS = 24
 _WORK_SHARE_MIN = 1e-4
@@ -35,7 +37,7 @@ class HomeSettings:
 
     Attributes:
         nodes_min: a home has at least so many nodes: to balance needs some to choose from. Where there are
-            fewer for each gateway, gateways share homes.
+            fewer for each company, companies share homes.
         rtt_ms: `tau`, the difference in round trip that is worth about as much as luck.
         refresh_s: how often they are divided anew.
         share_gain: how much of a change in the gateways' shares of the work is followed each time.
@@ -52,17 +54,18 @@ DEFAULT_HOME_SETTINGS = HomeSettings()
 
 def divide(
     view: FleetView,
+    company: Company,
     capacity: Floats,
     ready: Bools,
     settings: HomeSettings = DEFAULT_HOME_SETTINGS,
 ) -> Homes | None:
-    """The nodes that are ours, or None where all gateways share them all.
+    """The nodes that are ours, or our company's; None where all gateways share them all.
 
     `capacity`: slot-seconds a second of each node, shape (nodes,); `ready`: those that count. Starts from the
     division before, which the view's plan holds, and changes the shares of the work only slowly.
     """
     nodes = np.flatnonzero(ready)
-    groups = _groups(view, len(nodes) // settings.nodes_min)
+    groups = _groups(view, company, len(nodes) // settings.nodes_min)
     if len(groups) < 2:
         return None
     names = [group[0].name for group in groups]
@@ -144,22 +147,19 @@ def _balanced(favourites: _Favourites, weights: Floats, shares: Floats, lifts: F
     return best
 
 
-def _groups(view: FleetView, most: int) -> list[list[Peer]]:
-    """The gateways, each alone where there are at most `most`; else those near each other together."""
-    ourselves = Peer(view.me.name, view.me.name_hash, view.me.region, view.own_work_per_s)
-    others = (peer for peer in view.peers if peer.name != view.me.name)
-    peers = sorted((ourselves, *others), key=lambda peer: peer.name)
-    if len(peers) <= most:
-        return [[peer] for peer in peers]
-    if most < 2:
-        return [peers] if peers else []
-    seeds = sorted(peers, key=lambda peer: (peer.name_hash, peer.name))[:most]
-    groups = {seed.name: [seed] for seed in seeds}
-    for peer in peers:
-        if peer.name not in groups:
-            fit = [(view.places.rtt_ms(peer.region, seed.region), len(groups[seed.name])) for seed in seeds]
-            groups[seeds[fit.index(min(fit))].name].append(peer)
-    return list(groups.values())
+def _groups(view: FleetView, company: Company, most: int) -> list[list[Peer]]:
+    """The companies of gateways, each with a home of its own where these are at most `most`.
+
+    Else those near each other share a home, and each hears of a part of what goes there.
+    """
+    peers = everybody(view)
+    if len(company.groups) > most:
+        return near_together(peers, most, view.places)
+    number = {name: at for at, group in enumerate(company.groups) for name in group}
+    groups: list[list[Peer]] = [[] for _ in company.groups]
+    for peer in peers:  # one that came since the companies were worked out waits with the first
+        groups[number.get(peer.name, 0)].append(peer)
+    return [group for group in groups if group]
 
 
 def _rtt_ms(view: FleetView, group: list[Peer]) -> Floats:

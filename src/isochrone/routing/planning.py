@@ -20,7 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isochrone.model import NOWHERE, Bools, Columns, FleetView, Floats, Homes, Indices, Plan, Request
+from isochrone.model import NOWHERE, Bools, Columns, Company, FleetView, Floats, Homes, Indices, Plan, Request
+from isochrone.routing.company import find_company, no_company
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, typical
 from isochrone.routing.gathering import gather
 from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
@@ -71,8 +72,13 @@ def make_plan(
     request: Request,
     weights: EstimateWeights,
     settings: PlanSettings = DEFAULT_PLAN_SETTINGS,
+    *,
+    told: bool = False,
 ) -> Plan:
-    """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure."""
+    """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure.
+
+    `told`: gateways tell each other what they send.
+    """
     columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)
     service = ServiceColumns(view, typical(view, request), weights)
     usable, service_s = columns.available, np.maximum(service.service_s, _SERVICE_MIN_S)
@@ -87,22 +93,23 @@ def make_plan(
         told_prefill_s=columns.reported_prefill_s,
     )
     bottom_s = service.score_ms / 1e3 - columns.wait_s
-    own, others = _work_per_s(view)
+    together = find_company(view) if told else no_company(view)
+    own, others = _work_per_s(view, together)
     ages_s = columns.age_s[usable]
     theta_s = refresh_s + (float(ages_s.mean()) if len(ages_s) else 0.0)
     work_s = max((own + others) * theta_s, _WORK_MIN_S)
     level_s, requests = basin.pour(bottom_s, work_s)
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
-    homes = _homes(view, service, usable)
+    homes = _homes(view, together, service, usable)
     draws = _draws(settings, others * theta_s, service_s, requests)
     front_nodes = int(_FRONT_PER_REQUEST * own * refresh_s / max(_mean(service_s, requests), _SERVICE_MIN_S))
     most = min(max(settings.front_min, front_nodes), settings.front_max)
-    alone = draws >= settings.draws_max
-    front = _front(service.score_ms, usable, homes, alone=alone, most=most)
+    all_ours = draws >= settings.draws_max
+    front = _front(service.score_ms, usable, homes, all_ours=all_ours, most=most)
     ready = usable & (columns.ready_in_s <= 0.0)
     ready_share = float(np.mean(ready[usable])) if usable.any() else 1.0
-    shared = np.flatnonzero(ready & (homes is None and not alone and ready_share > _SHARED_READY_MIN))
+    shared = np.flatnonzero(ready & (homes is None and not all_ours and ready_share > _SHARED_READY_MIN))
     return Plan(
         made_at_s=view.now_s,
         refresh_s=refresh_s,
@@ -111,8 +118,10 @@ def make_plan(
         others_flow=_others_flow(columns, others, own + others, poured, homes),
         service_s=service_s,
         prefill_share=np.clip(prefill_s / service_s, 0.0, 1.0),
-        prefill_price=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum())),
+        token_price_ms=_price((own + others) * _mean(prefill_s / service_s, poured), int(usable.sum()))
+        * _mean(service.prefill_ms_per_token, poured),
         level_s=level_s,
+        company=together,
         homes=homes,
         ready_share=ready_share,
         gathering=gather(columns.name_hash, columns.slots / service_s, shared) if len(shared) else NOWHERE,
@@ -123,19 +132,19 @@ def make_plan(
     )
 
 
-def _homes(view: FleetView, service: ServiceColumns, usable: Bools) -> Homes | None:
+def _homes(view: FleetView, together: Company, service: ServiceColumns, usable: Bools) -> Homes | None:
     """The division of the nodes: the last one while it is fresh."""
     last = view.plan.homes if view.plan is not None else None
     if last is not None and view.now_s - last.made_at_s < DEFAULT_HOME_SETTINGS.refresh_s:
         return last
     capacity = view.nodes.columns.slots / np.maximum(service.service_s, _SERVICE_MIN_S)
-    return divide(view, capacity, usable & (view.nodes.columns.ready_in_s <= 0.0))
+    return divide(view, together, capacity, usable & (view.nodes.columns.ready_in_s <= 0.0))
 
 
-def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, alone: bool, most: int) -> Indices:
-    """The best `most` of our own nodes, or of all when we are `alone`, in no order."""
+def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, all_ours: bool, most: int) -> Indices:
+    """The best `most` of our own nodes, or of all when they are `all_ours`, in no order."""
     nodes = np.flatnonzero(usable) if homes is None else homes.own[usable[homes.own]]
-    if homes is None and not alone:
+    if homes is None and not all_ours:
         return nodes[:0]
     if len(nodes) <= most:
         return nodes
@@ -169,9 +178,15 @@ def _others_flow(columns: Columns, others: float, all_: float, poured: Floats, h
     return np.asarray(flow)
 
 
-def _work_per_s(view: FleetView) -> tuple[float, float]:
-    """(our own, the other gateways') slot-seconds a second for the view's model."""
-    return view.own_work_per_s, sum(peer.work_per_s for peer in view.peers)
+def _work_per_s(view: FleetView, together: Company) -> tuple[float, float]:
+    """(our own and our mates', the other gateways') slot-seconds a second for the view's model."""
+    ours, others = view.own_work_per_s, 0.0
+    for peer in view.peers:
+        if peer.name in together.mates:
+            ours += peer.work_per_s
+        else:
+            others += peer.work_per_s
+    return ours, others
 
 
 def _mean(values: Floats, weights: Floats) -> float:
@@ -193,6 +208,9 @@ def _draws(settings: PlanSettings, unseen_s: float, service_s: Floats, requests:
 
 def _price(prompt_work_per_s: float, nodes: int) -> float:
     """What a second of prompt processing costs those behind it, in seconds, at this load of `nodes` lines.
+
+    The time that counts is that of the fleet, not of the node: a token takes a slow node longer, but fewer come
+    there who would wait for it.
 
     In a line at load rho a second more makes everybody later by it who comes before the line is empty again:
     rho / (1 - rho) of them on average (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period).

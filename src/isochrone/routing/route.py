@@ -60,7 +60,9 @@ def wants_plan(view: FleetView, router: Router) -> bool:
 
 def plan_if_due(view: FleetView, request: Request, router: Router) -> Plan | None:
     """A new plan where one is wanted; fold it in before the decision."""
-    return make_plan(view, request, router.weights) if wants_plan(view, router) else None
+    if not wants_plan(view, router):
+        return None
+    return make_plan(view, request, router.weights, told=router.policy.told)
 
 
 def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:

@@ -21,10 +21,12 @@ class Parameters:
     Attributes:
         wait_max_s: a node with a longer wait is passed over. Ours; the sources spill by utilisation.
         corrected: take the wait as corrected for drain and own dispatches, not as last heard.
+        told: heed what other gateways tell that they send, as `soonest` does. Ours.
     """
 
     wait_max_s: float = 0.5
     corrected: bool = True
+    told: bool = False
 
     def __post_init__(self) -> None:
         within("wait_max_s", self.wait_max_s, 0)

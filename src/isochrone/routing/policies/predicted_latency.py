@@ -36,6 +36,7 @@ class Parameters:
         hit_min: nodes with at least this share of the prompt cached go first; above 1 for none. The source:
             0.8.
         explore: how often to pass over each of these two preferences. The source: 0.01.
+        told: heed what other gateways tell that they send, as `soonest` does. Ours.
     """
 
     slo_ttft_ms: float = 1000.0
@@ -45,6 +46,7 @@ class Parameters:
     lot: bool = False
     hit_min: float = 0.8
     explore: float = 0.01
+    told: bool = False
 
     def __post_init__(self) -> None:
         within("slo_ttft_ms", self.slo_ttft_ms, 0)

@@ -31,6 +31,9 @@ _DRAWS_PER_NODE = 3
 _RHO_MAX = 0.98
 _SCARCE = 0.5
 _GATHER_BLOCKS = 8
+_FEW = 12
+"""Of so few nodes all are looked at."""
+_UNHEARD_MIN = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Parameters:
         fill: of an SLO's limits, the share that a request with time to spare may use up.
         own: what a millisecond of its own is worth to such a request, against one of others.
         spares: nodes of our own, drawn by lot, that such a request looks at too.
+        told: heed what the other gateways of our company tell that they send.
     """
 
     draws: float = 0.0
@@ -62,6 +66,7 @@ class Parameters:
     fill: float = 0.5
     own: float = 0.1
     spares: int = 8
+    told: bool = True
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
@@ -76,7 +81,7 @@ class Parameters:
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     """Least `score_ms` first; of equals the first in the view."""
     gathered = _gathered(choice, parameters)
-    candidates = dict.fromkeys(choice.view.front[: parameters.front] if parameters.plan else (), Origin.OWN)
+    candidates = dict.fromkeys(_front(choice, luck, parameters), Origin.OWN)
     for index in gathered:
         candidates[index] = Origin.GATHERED
     for index in choice.owners_of_most(parameters.owners):
@@ -95,6 +100,24 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     if order:
         choice.origin = candidates[order[0]]
     return order[: choice.wanted]
+
+
+def _front(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
+    """The best of the nodes that are ours, or our company's.
+
+    Others of the company who choose at this moment see the same ones. So each takes some of them by lot: the
+    more requests there are that nobody has heard of yet, the fewer.
+    """
+    front, plan = choice.view.front, choice.view.plan
+    if plan is None or not parameters.plan:
+        return ()
+    unheard = plan.company.unheard if plan.company is not None else 0.0
+    count = parameters.front if len(choice.view.nodes) > _FEW else _FEW
+    if unheard < _UNHEARD_MIN:
+        return front[:count]
+    share = 1.0 / (1.0 + unheard)
+    drawn = [index for index in front if luck.random() < share]
+    return drawn[:count] or front[:1]
 
 
 def _spares(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:

@@ -25,10 +25,12 @@ class Parameters:
     Attributes:
         prefix_blocks: prompts with the same first blocks belong together. Ours; the source adapts it.
         slo_ttft_ms: when the warmer node's first token is predicted to come later, load decides.
+        told: heed what other gateways tell that they send, as `soonest` does. Ours.
     """
 
     prefix_blocks: int = 2
     slo_ttft_ms: float = 5000.0
+    told: bool = False
 
     def __post_init__(self) -> None:
         within("prefix_blocks", self.prefix_blocks, 1)

@@ -17,21 +17,26 @@ from isochrone.fleet import (
     Fleet,
     FleetSettings,
     IdleAnnounced,
+    LedgerHeard,
     LoadReported,
     NodeForgotten,
     NodeSilent,
     Planned,
     ProbeAnswered,
+    Teller,
     Tick,
+    sent_work,
 )
 from isochrone.gateway.retries import RetryBudget
 from isochrone.independence import first_independent
 from isochrone.model import (
     NO_OBJECTIVE,
     Candidate,
+    Company,
     Decision,
     FleetView,
     GatewayPulse,
+    LedgerNews,
     Me,
     Objective,
     Outcome,
@@ -39,7 +44,15 @@ from isochrone.model import (
     Request,
     Timings,
 )
-from isochrone.routing import Policy, Router, draw_probes, plan_if_due, route
+from isochrone.routing import (
+    DEFAULT_COMPANY_SETTINGS,
+    Policy,
+    Router,
+    draw_probes,
+    find_company,
+    plan_if_due,
+    route,
+)
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message
 
@@ -64,6 +77,7 @@ class Outside:
         first_token: the client is to see its first token.
         end: the request ended: (flight, kind, now_s, timings).
         look: a decision is due: tell this gateway all, in a world where gateways see nodes as they are.
+        gathered: this gateway has news of its ledger to tell the others in a moment.
         cut_off: whether nothing comes from the flight's node any more.
         forgotten: the fleet dropped a node.
     """
@@ -74,6 +88,7 @@ class Outside:
     first_token: Callable[[Flight, float], None]
     end: Callable[[Flight, str, float, Timings | None], None]
     look: Callable[[int, float], None]
+    gathered: Callable[[int, float], None]
     cut_off: Callable[[Flight], bool]
     forgotten: Callable[[int, str], None]
 
@@ -131,6 +146,8 @@ class SimGateway:
         self._deadlines: deque[Flight] = deque()
         self._probing = plan.router.policy.probing.per_request
         self._pulses = 0
+        self._companies: dict[str, Company] = {}
+        self.teller = Teller(Me.of(self.name, plan.region), 0)
         self.retries = self.probes = self.dispatched = 0
 
     def _new_fleet(self) -> Fleet:
@@ -213,12 +230,36 @@ class SimGateway:
         self._by_node.setdefault(candidate.node, {})[flight.job.id] = flight
         self.step(Dispatched(flight.request, candidate.node, candidate.estimate), now_s)
         self._outside.send(flight, now_s)
+        if self._plan.router.policy.told:
+            self._tell(flight, candidate, now_s)
         if self._probing:
             view = self.fleet.view(flight.request.model, now_s)
             for node in draw_probes(view, self._luck, self._probing):
                 self.probes += 1
                 self._outside.probe(self.index, node, flight.request.model, now_s)
         return None
+
+    def _tell(self, flight: Flight, candidate: Candidate, now_s: float) -> None:
+        """The others of our company are to know what we sent."""
+        request = flight.request
+        work = sent_work(request.id, candidate.node, request.model, candidate.estimate)
+        if self.teller.sent(work, self._company(request.model, now_s).mates, now_s):
+            self._outside.gathered(self.index, now_s)
+
+    def _company(self, model: str, now_s: float) -> Company:
+        """Who tells each other of this model; a policy without a plan has it worked out here."""
+        view = self.fleet.view(model, now_s)
+        if view.plan is not None and view.plan.company is not None:
+            return view.plan.company
+        last = self._companies.get(model)
+        if last is None or now_s - last.made_at_s >= DEFAULT_COMPANY_SETTINGS.refresh_s:
+            last = self._companies[model] = find_company(view)
+        return last
+
+    def hear_ledger(self, now_s: float, news: LedgerNews) -> None:
+        """Another gateway told what it sent."""
+        if self.alive:
+            self.step(LedgerHeard(news), now_s)
 
     def _try_next(self, flight: Flight, now_s: float) -> None:
         """After a failure: the best by then, in another failure domain if any; or the end."""
@@ -331,6 +372,7 @@ class SimGateway:
         self._deadlines.clear()
         self._by_node.clear()
         self.fleet = self._new_fleet()
+        self.teller = Teller(self.teller.me, self.teller.epoch + 1)
 
     def give_up_all(self, now_s: float) -> None:
         """The end of the world: what is still under way stays unanswered."""
@@ -372,6 +414,8 @@ class SimGateway:
             timings=timings,
         )
         self.step(Finished(flight.request, outcome), now_s)
+        if self.teller.ended(flight.request.id, flight.node_name):
+            self._outside.gathered(self.index, now_s)
 
     def _end(self, flight: Flight, kind: str, now_s: float, timings: Timings | None = None) -> None:
         flight.done = True

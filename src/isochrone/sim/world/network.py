@@ -41,6 +41,7 @@ class Network:
         self.back_s: Floats = back_ms[:, where] / 1e3
         self._cuts = np.zeros(self.out_s.shape, np.int64)
         self.cut: Bools = self._cuts > 0
+        self._apart = np.zeros((len(gateway_regions), len(gateway_regions)), np.int64)
 
     def out(self, gateway: int, node: int) -> float:
         """Seconds that one message to the node takes."""
@@ -49,6 +50,15 @@ class Network:
     def back(self, gateway: int, node: int) -> float:
         """Seconds that one message from the node takes."""
         return self._with_jitter(float(self.back_s[gateway, node]))
+
+    def between_s(self, gateway: int, other: int) -> float:
+        """Seconds that one message from a gateway to another takes."""
+        regions = self._gateway_regions
+        return self._with_jitter(self._one_way_ms(regions[gateway], regions[other]) / 1e3)
+
+    def apart(self, gateway: int, other: int) -> bool:
+        """Whether nothing gets through between two gateways."""
+        return bool(self._apart[gateway, other])
 
     def client_s(self, region: str, gateway: int) -> float:
         """Seconds from a client to the gateway."""
@@ -73,6 +83,7 @@ class Network:
         gateways = np.array([region in inside for region in self._gateway_regions])
         nodes = np.array([region in inside for region in self._node_regions])
         self._cuts[gateways[:, None] ^ nodes[None, :]] += 1 if cut else -1
+        self._apart[gateways[:, None] ^ gateways[None, :]] += 1 if cut else -1
         self.cut = self._cuts > 0
 
     def _with_jitter(self, delay_s: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from isochrone.fleet import FleetSettings, GatewayHeard, IdleAnnounced, ProbeAnswered
 from isochrone.model import GatewayPulse, Load, Objective, Timings
-from isochrone.routing import Policy, Router
+from isochrone.routing import DEFAULT_COMPANY_SETTINGS, Policy, Router
 from isochrone.sim.node import Done, FirstToken, NodeEvent
 from isochrone.sim.scenario.settings import Scenario
 from isochrone.sim.spec import Job, NodeSpec
@@ -83,7 +83,8 @@ class World:
         self._wants_idle_news = plan.policy is not None and plan.policy.idle_news
         self._said: list[GatewayPulse] = []
         self._idle = [True] * len(plan.nodes)
-        self.announcements = self.arrived = 0
+        self.announcements = self.arrived = self.ledger_news = 0
+        self._gateway_of_name = {gateway.name: gateway.index for gateway in self.gateways}
         Faults(self, self._stream("faults")).schedule(scenario.faults)
 
     def _stream(self, purpose: str) -> random.Random:
@@ -101,6 +102,7 @@ class World:
             first_token=self._first_token,
             end=self._end,
             look=self._look,
+            gathered=self._gathered,
             cut_off=self._cut_off,
             forgotten=self._forgotten,
         )
@@ -295,6 +297,20 @@ class World:
     def _forgotten(self, gateway: int, node: str) -> None:
         self.pulses.forget(gateway, self.yard.index[node])
 
+    def _gathered(self, gateway: int, now_s: float) -> None:
+        self.agenda.note(now_s + DEFAULT_COMPANY_SETTINGS.told_after_s, self._tell_company, gateway)
+
+    def _tell_company(self, now_s: float, gateway: int) -> None:
+        """A gateway tells the others of its company what it sent; each hears it after its way."""
+        mates, news = self.gateways[gateway].teller.take(now_s)
+        if not self.gateways[gateway].alive:
+            return
+        for mate in sorted(self._gateway_of_name[name] for name in mates):
+            if not self.network.apart(gateway, mate):
+                self.ledger_news += 1
+                way_s = self.network.between_s(gateway, mate)
+                self.agenda.note(now_s + way_s, self.gateways[mate].hear_ledger, news)
+
     # -- news that some policies want ----------------------------------------------------------------
 
     def _probe(self, gateway: int, node_name: str, model: str, now_s: float) -> None:
@@ -343,6 +359,7 @@ class World:
             "pulses": self.pulses.delivered,
             "probes": sum(gateway.probes for gateway in self.gateways),
             "announcements": self.announcements,
+            "ledger_news": self.ledger_news,
             "dispatched": sum(gateway.dispatched for gateway in self.gateways),
             "retries": sum(gateway.retries for gateway in self.gateways),
             "events": self.agenda.done,
