@@ -39,6 +39,20 @@ async def test_a_handler_is_called_before_the_reader_goes_on() -> None:
     assert (client.stats["in_msgs"], client.stats["in_bytes"]) == (1, 1)
 
 
+async def test_what_is_urgent_makes_the_reader_hurry_and_what_is_not_does_not() -> None:
+    client, heard = DirectClient(), Heard()
+    hurried: list[bytes] = []
+    client.gulping.hurry = lambda: hurried.append(heard[-1][1] if heard else b"")  # type: ignore[method-assign]
+    for sid, urgent in ((1, False), (2, True)):
+        subscription = await subscribe(client, sid, heard)
+        client.hand_over(subscription, lambda *said: heard.append(said), urgent=urgent)
+    await come(client, 1, b"1")
+    assert hurried == []
+    await come(client, 2, b"2")
+    assert hurried == [b"1"]  # before it is handed over
+    assert [payload for _, payload in heard] == [b"1", b"2"]
+
+
 async def test_what_waited_before_the_handler_was_there_is_heard_first() -> None:
     client, heard = DirectClient(), Heard()
     subscription = await subscribe(client, 1, heard)

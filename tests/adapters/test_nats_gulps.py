@@ -3,6 +3,7 @@ import os
 import signal
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlparse
@@ -18,6 +19,7 @@ from isochrone.adapters.nats_gulps import (
     GULP_FROM_PER_S,
     GULP_MESSAGES,
     GULP_S_MAX,
+    HURRY_S,
     PIECE_BYTES,
     GulpingTransport,
     Pace,
@@ -191,6 +193,24 @@ async def test_who_waits_for_an_answer_ends_the_pause_and_has_none_until_it_came
     writer.write(b"d")
     assert await transport.read(BUFFER) == b"d"
     assert (transport.reading, transport.pauses) == (False, 2)
+
+
+async def test_after_something_urgent_there_are_no_pauses_for_a_while(
+    peer: tuple[GulpingTransport, asyncio.StreamWriter], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pausing_for(HOUR_S, monkeypatch)
+    transport, writer = peer
+    monkeypatch.setattr(transport, "_clock_s", lambda: 100.0)
+    transport.hurry()
+    for passed_s in (0.0, 0.9 * HURRY_S):
+        monkeypatch.setattr(transport, "_clock_s", partial(float, 100.0 + passed_s))
+        writer.write(b"x")
+        await transport.read(BUFFER)
+        assert (transport.reading, transport.pauses) == (True, 0)
+    monkeypatch.setattr(transport, "_clock_s", partial(float, 100.0 + HURRY_S))
+    writer.write(b"x")
+    await transport.read(BUFFER)
+    assert (transport.reading, transport.pauses) == (False, 1)
 
 
 async def test_a_transport_may_be_closed_in_a_pause(

@@ -64,7 +64,7 @@ def a_plan(*others_flow: float, model: str = MODEL, **facts) -> Planned:
         others_flow=np.array(others_flow),
         service_s=np.full(nodes, 4.0),
         prefill_share=np.full(nodes, 0.0),
-        prefill_price=0.0,
+        token_price_ms=0.0,
         level_s=1.0,
     )
     return Planned(model, replace(plan, **facts))

@@ -128,6 +128,7 @@ def news(data: bytes) -> None:
         nodes.decode_idle,
         nodes.decode_load,
         gateways.decode_gateway_pulse,
+        gateways.decode_ledger_news,
         orca.decode_orca,
         timings.decode_timings,
     ):

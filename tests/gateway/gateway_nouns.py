@@ -1,5 +1,6 @@
 """A bus, a clock and a network of one node, for the parts of a gateway."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -34,19 +35,26 @@ class FakeBus:
     connected: bool = True
     handlers: dict[tuple[str, str], Handler] = field(default_factory=dict)
     published: list[tuple[str, bytes]] = field(default_factory=list)
+    urgent: set[str] = field(default_factory=set)
+    said: asyncio.Queue[tuple[str, bytes]] = field(default_factory=asyncio.Queue)
 
     def on_change(self, listener: Callable[[bool], None]) -> None:
         pass
 
     async def publish(self, subject: str, payload: bytes) -> None:
         self.published.append((subject, payload))
+        self.said.put_nowait((subject, payload))
 
     async def publish_heard(self, subject: str, payload: bytes) -> bool:
         await self.publish(subject, payload)
         return True
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", urgent: bool = False
+    ) -> None:
         self.handlers[subject, queue] = handler
+        if urgent:
+            self.urgent.add(subject)
 
     async def put(self, key: str, value: bytes) -> None:
         pass

@@ -24,12 +24,12 @@ class Thread:
         self.may_go, self.error = threading.Event(), None
         self.seen: list[tuple[int, FleetView]] = []
 
-    def make_plan(self, view: FleetView, *rest) -> Plan:
+    def make_plan(self, view: FleetView, *rest, **more) -> Plan:
         self.seen.append((threading.get_ident(), view))
         assert self.may_go.wait(60.0)
         if self.error is not None:
             raise self.error
-        return make_plan(view, *rest)
+        return make_plan(view, *rest, **more)
 
 
 class Lab:

@@ -17,7 +17,7 @@ def a_plan(weights: list[float], own: list[int]) -> Plan:
         others_flow=np.array(weights),
         service_s=np.array(weights) + 1.0,
         prefill_share=np.zeros(nodes),
-        prefill_price=0.0,
+        token_price_ms=0.0,
         level_s=1.0,
         homes=Homes(np.array(own, np.intp), {}, {}, 0.0),
         front=np.array(own[::-1], np.intp),

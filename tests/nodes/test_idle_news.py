@@ -44,7 +44,9 @@ class FakeBus:
         await self.publish(subject, payload)
         return True
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", urgent: bool = False
+    ) -> None:
         pass
 
     async def put(self, key: str, value: bytes) -> None:

@@ -39,7 +39,7 @@ def a_view(*nodes: NodeView, **beliefs) -> FleetView:
 def a_plan(nodes: int = 1, **facts) -> Plan:
     """A plan that gives each of so many nodes the same."""
     each = np.ones(nodes)
-    plan = Plan(100.0, 0.2, np.cumsum(each), 2.0, 0 * each, each, 0 * each, prefill_price=0.0, level_s=1.0)
+    plan = Plan(100.0, 0.2, np.cumsum(each), 2.0, 0 * each, each, 0 * each, token_price_ms=0.0, level_s=1.0)
     return replace(plan, **facts)
 
 

@@ -59,12 +59,12 @@ def test_rounding_does_not_cache_the_whole_prompt():
 @pytest.mark.parametrize("price", [0.0, 0.5, 3.0])
 def test_prompt_processing_has_the_price_that_the_plan_tells(price):
     """It is paid for others: the score knows it, the times do not."""
-    free, priced = told(), told(view=a_view(plan=a_plan(prefill_price=price)))
+    free, priced = told(), told(view=a_view(plan=a_plan(token_price_ms=price)))
     assert priced.congestion_ms == pytest.approx(price * 236)
     assert priced.score_ms == pytest.approx(free.score_ms + price * 236)
     assert (priced.ttft_ms, priced.total_ms) == (free.ttft_ms, free.total_ms)
     careless = replace(WEIGHTS, congestion=0.0)
-    assert told(view=a_view(plan=a_plan(prefill_price=price)), weights=careless).score_ms == free.score_ms
+    assert told(view=a_view(plan=a_plan(token_price_ms=price)), weights=careless).score_ms == free.score_ms
 
 
 def test_later_tokens_weigh_less_in_a_stream():
@@ -236,7 +236,7 @@ def test_columns_estimate_what_single_nodes_do_when_nothing_is_cached(others, wo
         with_model(replace(node, node=f"n{at}"), cached_tokens_base=0.0, cached_prefix={})
         for at, (_, _, node) in enumerate(others)
     ]
-    view = replace(view, nodes=Roll(MODEL, nodes), plan=a_plan(prefill_price=0.5))
+    view = replace(view, nodes=Roll(MODEL, nodes), plan=a_plan(token_price_ms=0.5))
     columns = ServiceColumns(view, request, WEIGHTS)
     for index, node in enumerate(nodes):
         one = estimate(view, request, numbers(node, request), WEIGHTS)

@@ -178,7 +178,7 @@ def test_where_no_node_is_usable_nothing_is_poured_and_nothing_breaks(nodes):
     plan = planned(*(idle(f"n{at}", unavailable="is leaving") for at in range(nodes)), own=4.0, others=2.0)
     assert list(plan.edges) == [0.0] * nodes
     assert list(plan.others_flow) == [0.0] * nodes
-    assert np.isfinite([plan.level_s, plan.draws, plan.prefill_price]).all()
+    assert np.isfinite([plan.level_s, plan.draws, plan.token_price_ms]).all()
     assert draw(plan.edges, 2, Random(1)) == []
 
 
@@ -192,7 +192,7 @@ def test_a_fleet_at_rest_can_be_planned():
     plan = planned(idle("a"), idle("b"))
     assert plan.edges[-1] > 0.0
     assert list(plan.others_flow) == [0.0, 0.0]
-    assert plan.prefill_price == pytest.approx(0.0, abs=1e-3)
+    assert plan.token_price_ms == pytest.approx(0.0, abs=1e-3)
 
 
 def test_nodes_that_gateways_share_are_told_where_most_have_the_model_ready():
@@ -288,7 +288,7 @@ def test_who_was_tried_or_left_since_the_plan_is_not_chosen():
 
 def test_prompt_work_has_its_price_and_the_price_is_bounded():
     nodes = [busy(f"n{at}", 1.0) for at in range(4)]
-    prices = [planned(*nodes, own=own).prefill_price for own in (0.0, 1.0, 4.0, 8.0, 1e6)]
+    prices = [planned(*nodes, own=own).token_price_ms for own in (0.0, 1.0, 4.0, 8.0, 1e6)]
     assert prices[0] == 0.0
     assert prices == sorted(prices)
     assert prices[-1] == pytest.approx(3.0)
@@ -317,7 +317,7 @@ def test_the_same_view_gives_the_same_plan():
     one, two = (planned(*nodes, own=9.0, others=30.0) for _ in range(2))
     assert list(one.edges) == list(two.edges)
     assert list(one.others_flow) == list(two.others_flow)
-    assert (one.draws, one.level_s, one.prefill_price) == (two.draws, two.level_s, two.prefill_price)
+    assert (one.draws, one.level_s, one.token_price_ms) == (two.draws, two.level_s, two.token_price_ms)
 
 
 def test_the_plan_tells_how_busy_the_fleet_is():

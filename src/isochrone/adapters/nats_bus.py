@@ -58,6 +58,7 @@ class _Subscription:
     subject: str
     handler: Handler
     queue: str
+    urgent: bool = False
 
 
 class NatsBus:
@@ -173,8 +174,12 @@ class NatsBus:
             return False
         return True
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", urgent: bool = False
+    ) -> None:
         """Have `handler` called for each message on `subject`, on this connection and all that follow.
+
+        For a second after an `urgent` message the connection is read as things come, not in gulps.
 
         With a `queue`, each message reaches one of the subscribers that name the same. Returns when the
         server knows of it, or at once while the server is away. Raises BusError when `subject` is no NATS
@@ -184,7 +189,7 @@ class NatsBus:
             raise BusError(f"'{subject}' is no NATS subject; use words joined by dots, without spaces.")
         if queue and not _QUEUE.fullmatch(queue):
             raise BusError(f"'{queue}' is no NATS queue group; use one word, without spaces.")
-        subscription = _Subscription(subject, handler, queue)
+        subscription = _Subscription(subject, handler, queue, urgent)
         self._subscriptions.append(subscription)
         if self._client is not None:
             with contextlib.suppress(*_FAULTS):  # lost meanwhile: the next connection subscribes
@@ -295,7 +300,7 @@ class NatsBus:
             pending_msgs_limit=INBOX_MESSAGES_MAX,
             pending_bytes_limit=INBOX_BYTES_MAX,
         )
-        client.hand_over(attached, deliver)
+        client.hand_over(attached, deliver, urgent=subscription.urgent)
 
     async def _on_error(self, error: Exception) -> None:
         self._fault = error

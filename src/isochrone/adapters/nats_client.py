@@ -25,10 +25,16 @@ class DirectClient(Client):
         super().__init__()
         self._transport = self.gulping = GulpingTransport(self.stats, asyncio.get_running_loop().time)
         self._direct: dict[int, tuple[Subscription, Handler]] = {}
+        self._urgent: set[int] = set()
 
-    def hand_over(self, subscription: Subscription, handler: Handler) -> None:
-        """From now on call `handler`, which must not raise, for what comes for `subscription`."""
+    def hand_over(self, subscription: Subscription, handler: Handler, *, urgent: bool = False) -> None:
+        """From now on call `handler`, which must not raise, for what comes for `subscription`.
+
+        While what is `urgent` comes there are no gulps.
+        """
         self._direct[subscription._id] = (subscription, handler)
+        if urgent:
+            self._urgent.add(subscription._id)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         # The server takes any bytes for a subject; what is no text would end nats-py's reading.
@@ -39,4 +45,6 @@ class DirectClient(Client):
             return
         self.stats["in_msgs"] += 1
         self.stats["in_bytes"] += len(data)
+        if sid in self._urgent:
+            self.gulping.hurry()
         direct[1](told, data)

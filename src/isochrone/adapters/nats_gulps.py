@@ -21,6 +21,8 @@ GULP_FROM_PER_S = 200.0
 """With fewer messages a second there is no pause: it would spare little, and answers would come later."""
 PIECE_BYTES = 8 * 1024
 """Between two pieces of a gulp others have their turn: some twenty pulses are in one."""
+HURRY_S = 1.0
+"""After a message that is urgent there are no pauses for so long."""
 WINDOW_S = 1.0
 """How often messages come is counted over so long."""
 
@@ -65,6 +67,7 @@ class GulpingTransport(TcpTransport):
         self._pace = Pace()
         self._resume: asyncio.TimerHandle | None = None
         self._hurried = 0
+        self._hurried_until_s = -1.0
         self.pauses = 0
 
     def __bool__(self) -> bool:
@@ -78,8 +81,10 @@ class GulpingTransport(TcpTransport):
         if len(data) >= piece_bytes:
             await asyncio.sleep(0)  # nats-py never suspends while there is something to read
             return data
-        pause_s = self._pace.pause_s(self._clock_s(), self._stats["in_msgs"])
-        if pause_s > 0.0 and not self._hurried and (socket := self._socket) is not None:
+        now_s = self._clock_s()
+        pause_s = self._pace.pause_s(now_s, self._stats["in_msgs"])
+        hurried = self._hurried > 0 or now_s < self._hurried_until_s
+        if pause_s > 0.0 and not hurried and (socket := self._socket) is not None:
             socket.pause_reading()
             self._resume = asyncio.get_running_loop().call_later(pause_s, socket.resume_reading)
             self.pauses += 1
@@ -97,6 +102,10 @@ class GulpingTransport(TcpTransport):
             yield
         finally:
             self._hurried -= 1
+
+    def hurry(self) -> None:
+        """Something urgent came, and more of it may: no pauses for a while."""
+        self._hurried_until_s = self._clock_s() + HURRY_S
 
     @property
     def reading(self) -> bool:

@@ -19,6 +19,7 @@ from isochrone.fleet.tables import NodeTable
 from isochrone.fleet.told import Told
 from isochrone.model import (
     NOBODY,
+    Company,
     FleetView,
     GatewayPulse,
     Load,
@@ -26,15 +27,13 @@ from isochrone.model import (
     ModelFlow,
     NodeCard,
     Places,
-    Plan,
     Pulse,
 )
 
 RttBetween = Callable[[str, str], float | None]
 """Round trip in milliseconds between two regions, or None when the table does not know one of them."""
 
-_FRONT_TOLD = 8
-_FRONT_TOLD_MAX = 64
+_FRONT_TOLD = 12
 
 
 class Fleet:
@@ -102,9 +101,14 @@ class Fleet:
             own_requests_per_s=lore.requests.at(now_s),
             peers=self._gateways.peers(model),
             places=self._places,
-            front=lore.front.first(_front_told(lore.plan)) if lore.front is not None else (),
+            front=lore.front.first(_FRONT_TOLD * lore.plan.lots) if lore.plan and lore.front else (),
             plan=lore.plan,
         )
+
+    def company(self, model: str) -> Company | None:
+        """Which gateways tell each other what they send for `model`, by the last plan."""
+        plan = self._models.look(model).plan
+        return plan.company if plan is not None else None
 
     def flows(self, now_s: float) -> tuple[ModelFlow, ...]:
         """Our own traffic, for the other gateways: each model that we lately sent requests for."""
@@ -360,9 +364,3 @@ class Fleet:
         del self._nodes[node.name]
         self._rows[node.row] = None
         self._free_rows.append(node.row)
-
-
-def _front_told(plan: Plan | None) -> int:
-    """How many of the front routing sees: more where it leaves some to others who act at the same time."""
-    unheard = plan.company.unheard if plan is not None and plan.company is not None else 0.0
-    return min(_FRONT_TOLD_MAX, int(_FRONT_TOLD * (1.0 + unheard)))

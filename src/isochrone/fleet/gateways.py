@@ -51,7 +51,12 @@ class Gateways:
                 bits = name_hash(pulse.gateway)
                 for flow in pulse.flows:
                     peer = Peer(
-                        pulse.gateway, bits, pulse.region, flow.work_per_s, flow.requests_per_s
+                        pulse.gateway,
+                        bits,
+                        pulse.region,
+                        work_per_s=flow.work_per_s,
+                        requests_per_s=flow.requests_per_s,
+                        tells=pulse.tells,
                     )
                     self._peers[flow.model] = (*self._peers.get(flow.model, ()), peer)
         return self._peers.get(model, ())

@@ -33,7 +33,7 @@ class Flight:
 
 
 TOLD_MAX = 1024
-"""Of other gateways' requests that a node has not reported yet, so many are remembered; the oldest give way."""
+"""Of other gateways' requests that a node did not report yet so many are remembered; the oldest give way."""
 
 
 @dataclass(slots=True)

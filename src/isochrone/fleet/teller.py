@@ -29,7 +29,7 @@ class Teller:
     _open: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def sent(self, work: SentWork, mates: frozenset[str], now_s: float) -> bool:
-        """A request left for a node, and `mates` are to know. Returns whether this is the first news gathered."""
+        """A request left for a node, and `mates` are to know. Returns whether nothing was gathered yet."""
         if not mates:
             return False
         first = not self.mates

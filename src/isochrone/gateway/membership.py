@@ -26,6 +26,7 @@ from isochrone.fleet import (
 )
 from isochrone.gateway.planner import Planner
 from isochrone.gateway.settings import GatewaySettings
+from isochrone.gateway.telling import Telling
 from isochrone.model import FleetView, GatewayPulse, Request
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
@@ -59,6 +60,7 @@ class Membership:
         fleet: the beliefs.
         undecodable: messages that made no sense since the start.
         idle_heard: announcements of idleness heard since the start.
+        telling: what gateways tell each other that they send.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class Membership:
         self._planner = Planner(
             fleet, clock=clock, fold=self.step, log=log, at_once_nodes_max=settings.plan_at_once_nodes_max
         )
+        self.telling = Telling(settings, fleet=fleet, bus=bus, clock=clock, epoch=self._epoch, fold=self.step)
         self.undecodable = 0
         self.idle_heard = 0
 
@@ -93,12 +96,14 @@ class Membership:
         if self._settings.hears_idle_news:
             await self._bus.subscribe(IDLE, self._heard_idle, queue=IDLE_LISTENERS)
         await self._bus.subscribe(GATEWAYS, self._heard_gateway)
+        await self.telling.start()
         self._spawn(self._ticks())
         self._spawn(self._speak())
 
     async def stop(self) -> None:
         """End all probes, ticks and plans."""
         await self._planner.stop()
+        await self.telling.stop()
         tasks = [*self._tasks, *self._probes.values()]
         for task in tasks:
             task.cancel()
@@ -166,7 +171,12 @@ class Membership:
             await asyncio.sleep(self._settings.pulse_s)
             flows = self.fleet.flows(self._clock.now_s())
             pulse = GatewayPulse(
-                self._settings.name, self._epoch, seq, self._settings.region, flows[:GATEWAY_FLOWS_MAX]
+                self._settings.name,
+                self._epoch,
+                seq,
+                self._settings.region,
+                flows[:GATEWAY_FLOWS_MAX],
+                tells=self._settings.tells,
             )
             await self._bus.publish(gateway_subject(pulse.gateway), encode_gateway_pulse(pulse))
 

@@ -58,6 +58,12 @@ class GatewayMetrics:
         self._idle_heard = Gauge(
             "isochrone_idle_announcements", "Nodes heard to become idle since the start", registry=registry
         )
+        self._ledger = Gauge(
+            "isochrone_ledger_dispatches",
+            "Dispatches since the start that we told other gateways of, or they us",
+            ["way"],
+            registry=registry,
+        )
         self._in_flight = Gauge("isochrone_in_flight", "Requests under way", registry=registry)
         self._bus_up = Gauge("isochrone_bus_up", "1 while the message bus is there", registry=registry)
         self._undecodable = Gauge(
@@ -93,7 +99,9 @@ class GatewayMetrics:
         fleet = membership.fleet
         self._in_flight.set(fleet.in_flight)
         self._bus_up.set(fleet.bus_up)
-        self._undecodable.set(membership.undecodable)
+        self._undecodable.set(membership.undecodable + membership.telling.undecodable)
+        self._ledger.labels("told").set(membership.telling.told)
+        self._ledger.labels("heard").set(fleet.told)
         self._idle_heard.set(membership.idle_heard)
         self._node.clear()
         for belief in fleet.beliefs():

@@ -258,6 +258,7 @@ class _Course:
 
         def dispatched() -> None:
             parts.membership.step(Dispatched(request, node, candidate.estimate))
+            parts.membership.telling.dispatched(request, node, candidate.estimate)
             parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
 
         stall_s_max = parts.settings.stall_s_max
@@ -269,6 +270,7 @@ class _Course:
             parts.records.add(outcome)
             parts.metrics.attempted(outcome, candidate.estimate)
             parts.membership.step(Finished(request, outcome))
+            parts.membership.telling.finished(request, node)
         return attempt
 
     def _outcome(self, node: str, attempt: Attempt) -> Outcome:

@@ -123,6 +123,11 @@ class GatewaySettings:
         return replace(self.fleet, probing=self.probing)
 
     @property
+    def tells(self) -> bool:
+        """Whether it tells the other gateways of its company what it sends."""
+        return find_policy(self.policy).told
+
+    @property
     def hears_idle_news(self) -> bool:
         """Whether some request may be placed by a policy that wants to hear who became idle."""
         return self.policy_by_header or find_policy(self.policy).idle_news

@@ -30,6 +30,7 @@ class GatewayPulse:
         seq: counts up within an epoch.
         region: its place in the region RTT table, or "".
         flows: each model that it lately sent requests for.
+        tells: it tells others what it sends, and heeds what they tell.
     """
 
     gateway: str
@@ -37,6 +38,7 @@ class GatewayPulse:
     seq: int
     region: str = ""
     flows: tuple[ModelFlow, ...] = ()
+    tells: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ class Peer:
         region: its place in the region RTT table, or "".
         work_per_s: slot-seconds a second that it sends for the model.
         requests_per_s: in so many requests.
+        tells: it tells others what it sends.
     """
 
     name: str
@@ -123,3 +126,4 @@ class Peer:
     region: str
     work_per_s: float
     requests_per_s: float = 0.0
+    tells: bool = False

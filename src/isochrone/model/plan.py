@@ -80,6 +80,8 @@ class Plan:
         front_s: their scores, in seconds, for a typical request; the same shape.
         front_kinds: nodes of the front with the same number are about as fast; the same shape. Empty: of one
             kind all, or speed hardly counts.
+        lots: one in so many of the front is looked at for each request, drawn by lot: where others choose
+            from the same front before we hear of it, not all should see the same one best.
         busy: work that everybody offers over the slots of the usable nodes, 0 to 0.9; 0 where many gateways
             share all: what is believed of waits there is too old to pay a slower node for.
     """
@@ -100,6 +102,7 @@ class Plan:
     front: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     front_s: Floats = field(default_factory=lambda: np.empty(0))
     front_kinds: Indices = field(default_factory=lambda: np.empty(0, np.intp))
+    lots: int = 1
     busy: float = 0.0
 
     def without(self, gone: int, last: int) -> "Plan":

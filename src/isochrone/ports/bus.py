@@ -31,8 +31,12 @@ class Bus(Protocol):
         """As `publish`, and whether anybody listens: True comes half a second later."""
         ...
 
-    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> None:
+    async def subscribe(
+        self, subject: str, handler: Handler, *, queue: str = "", urgent: bool = False
+    ) -> None:
         """Have `handler` called for each message on `subject` (NATS wildcards allowed).
+
+        While `urgent` messages come, all that comes is handed over as it comes, at whatever cost.
 
         Of all subscribers with the same `queue` each message reaches one, drawn by the server; with "" it
         reaches everybody.

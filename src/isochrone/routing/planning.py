@@ -46,6 +46,9 @@ class PlanSettings:
         draws_max: most nodes drawn for one request.
         front_min: nodes in the front at least, where there are so many.
         front_max: nodes in the front at most; between the two, four for each request of ours until the next.
+        lots_per_unheard: of the front of a company, one node in so many is looked at for each request that is
+            on its way unheard.
+        looked_at_min: of the front so many are looked at all the same.
         unseen_one_draw: draws are this over the requests that others send, unseen, to a used node before it
             is heard again.
     """
@@ -55,6 +58,8 @@ class PlanSettings:
     draws_max: float = 32.0
     front_min: int = 64
     front_max: int = 4096
+    lots_per_unheard: float = 8.0
+    looked_at_min: int = 12
     unseen_one_draw: float = 1.2
 
 
@@ -128,6 +133,7 @@ def make_plan(
         front=front,
         front_s=service.score_ms[front] / 1e3,
         front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],
+        lots=_lots(together.unheard, len(front), settings),
         busy=_busy(own + others, columns.slots[usable]) if len(front) else 0.0,
     )
 
@@ -149,6 +155,11 @@ def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, all_ours: b
     if len(nodes) <= most:
         return nodes
     return np.asarray(nodes[np.argpartition(scores_ms[nodes], most)[:most]])
+
+
+def _lots(unheard: float, front: int, settings: PlanSettings) -> int:
+    """One in how many nodes of a front of so many is looked at, when so many requests are unheard of."""
+    return max(1, min(round(settings.lots_per_unheard * unheard), front // settings.looked_at_min))
 
 
 def _kinds(service_s: Floats) -> Indices:
@@ -209,8 +220,8 @@ def _draws(settings: PlanSettings, unseen_s: float, service_s: Floats, requests:
 def _price(prompt_work_per_s: float, nodes: int) -> float:
     """What a second of prompt processing costs those behind it, in seconds, at this load of `nodes` lines.
 
-    The time that counts is that of the fleet, not of the node: a token takes a slow node longer, but fewer come
-    there who would wait for it.
+    The time that counts is that of the fleet, not of the node: a token takes a slow node longer, but fewer
+    come there who would wait for it.
 
     In a line at load rho a second more makes everybody later by it who comes before the line is empty again:
     rho / (1 - rho) of them on average (Kleinrock, "Queueing Systems", vol. 2, section 3.3: the busy period).

@@ -33,6 +33,9 @@ IDLE_LISTENERS = "isochrone-gateways"
 GATEWAYS = "isochrone.gateway.*"
 """Subscribe here for the pulses of all gateways: the traffic that each sends."""
 
+LEDGER_OF = "isochrone.ledger.{}.*"
+"""With the name of a gateway: subscribe here for what the others tell it that they send."""
+
 DECISIONS = "isochrone.decision.*"
 """Subscribe here for every decision with its outcomes, as one event, from all gateways."""
 
@@ -86,6 +89,11 @@ def idle_subject(node: str) -> str:
 def gateway_subject(gateway: str) -> str:
     """Where the gateway called `gateway` publishes its traffic."""
     return f"isochrone.gateway.{gateway}"
+
+
+def ledger_subject(gateway: str, teller: str) -> str:
+    """Where the gateway called `teller` tells the one called `gateway` what it sends."""
+    return f"isochrone.ledger.{gateway}.{teller}"
 
 
 def decision_subject(gateway: str) -> str:

@@ -32,8 +32,7 @@ _RHO_MAX = 0.98
 _SCARCE = 0.5
 _GATHER_BLOCKS = 8
 _FEW = 12
-"""Of so few nodes all are looked at."""
-_UNHEARD_MIN = 0.05
+"""Of so few nodes all that are ours are looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +102,19 @@ def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
 
 
 def _front(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
-    """The best of the nodes that are ours, or our company's.
+    """The best of the nodes that are ours, or our company's; of few nodes all.
 
-    Others of the company who choose at this moment see the same ones. So each takes some of them by lot: the
-    more requests there are that nobody has heard of yet, the fewer.
+    Others of the company who choose at this moment see the same ones best. So each looks at some of them
+    only, drawn by lot.
     """
     front, plan = choice.view.front, choice.view.plan
     if plan is None or not parameters.plan:
         return ()
-    unheard = plan.company.unheard if plan.company is not None else 0.0
-    count = parameters.front if len(choice.view.nodes) > _FEW else _FEW
-    if unheard < _UNHEARD_MIN:
-        return front[:count]
-    share = 1.0 / (1.0 + unheard)
-    drawn = [index for index in front if luck.random() < share]
-    return drawn[:count] or front[:1]
+    if len(choice.view.nodes) <= _FEW:
+        return front
+    if plan.lots > 1:
+        front = tuple([index for index in front if luck.randrange(plan.lots) == 0]) or front[:1]
+    return front[: parameters.front]
 
 
 def _spares(choice: Choice, luck: Luck, parameters: Parameters) -> list[int]:

@@ -64,7 +64,8 @@ class RunSummary:
         cold_share: answers that waited for their model to load.
         prediction_error: median of |predicted - seen| / seen TTFT, over answers by the first attempt.
         busiest_over_mean: requests of the busiest node over those of the average node.
-        messages_per_request: pulses, probes, announcements and news of ledgers of the whole run over all its requests.
+        messages_per_request: pulses, probes, announcements and news of ledgers of the whole run over all its
+            requests.
         retry_amplification: attempts over requests that were attempted at all.
         slo_requests: how many asked for the SLO.
         slo_kept_share: answers within the SLO over those; NaN when none asked.

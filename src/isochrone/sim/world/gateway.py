@@ -161,7 +161,14 @@ class SimGateway:
     def pulse(self, now_s: float) -> GatewayPulse:
         """Its traffic, for the other gateways."""
         self._pulses += 1
-        return GatewayPulse(self.name, 0, self._pulses, self._plan.region, self.fleet.flows(now_s))
+        return GatewayPulse(
+            self.name,
+            0,
+            self._pulses,
+            self._plan.region,
+            self.fleet.flows(now_s),
+            tells=self._plan.router.policy.told,
+        )
 
     def use(self, policy: Policy) -> None:
         """Decide by another policy from now on, and keep all beliefs: what a request's header does live."""
