@@ -101,17 +101,19 @@ def test_all_gateways_come_out_alike_and_nobody_is_left_out(gateways):
         assert company.mates == set(ours) - {me.name}
 
 
-def test_companies_stay_for_some_seconds_and_then_follow():
+def test_companies_stay_for_some_seconds_and_then_follow_the_traffic():
+    calm, busy = ([a_peer(name, rate) for name in "gh"] for rate in (1.0, 1000.0))
+    before = find_company(seen_by(calm[0], calm))
+    plan, later_s = a_plan(company=before), before.made_at_s + DEFAULT_COMPANY_SETTINGS.refresh_s
+    assert find_company(seen_by(busy[0], busy, plan=plan)) is before
+    assert find_company(seen_by(busy[0], busy, plan=plan, now_s=later_s)).mates == frozenset()
+
+
+def test_who_comes_or_goes_is_noticed_at_once():
     peers = [a_peer("g"), a_peer("h")]
-    before = find_company(seen_by(peers[0], peers))
-    crowd = [*peers, a_peer("i")]
-    kept = find_company(seen_by(peers[0], crowd, plan=a_plan(company=before)))
-    assert kept is before
-    later_s = before.made_at_s + DEFAULT_COMPANY_SETTINGS.refresh_s
-    assert find_company(seen_by(peers[0], crowd, plan=a_plan(company=before), now_s=later_s)).mates == {
-        "h",
-        "i",
-    }
+    plan = a_plan(company=find_company(seen_by(peers[0], peers)))
+    assert find_company(seen_by(peers[0], [*peers, a_peer("i")], plan=plan)).mates == {"h", "i"}
+    assert find_company(seen_by(peers[0], peers[:1], plan=plan)).mates == frozenset()
 
 
 def test_where_gateways_do_not_tell_each_is_alone():

@@ -60,11 +60,20 @@ def test_rounding_does_not_cache_the_whole_prompt():
 def test_prompt_processing_has_the_price_that_the_plan_tells(price):
     """It is paid for others: the score knows it, the times do not."""
     free, priced = told(), told(view=a_view(plan=a_plan(token_price_ms=price)))
-    assert priced.congestion_ms == pytest.approx(price * 236)
-    assert priced.score_ms == pytest.approx(free.score_ms + price * 236)
+    paid_ms = WEIGHTS.congestion * price * 108
+    assert priced.congestion_ms == pytest.approx(paid_ms)
+    assert priced.score_ms == pytest.approx(free.score_ms + paid_ms)
     assert (priced.ttft_ms, priced.total_ms) == (free.ttft_ms, free.total_ms)
     careless = replace(WEIGHTS, congestion=0.0)
     assert told(view=a_view(plan=a_plan(token_price_ms=price)), weights=careless).score_ms == free.score_ms
+
+
+def test_a_token_costs_others_the_same_on_a_slow_node_and_nothing_where_it_is_cached():
+    view, slow = a_view(plan=a_plan(token_price_ms=2.0)), replace(A_MODEL, prefill_ms_per_token=20.0)
+    paid_ms = told(view=view).congestion_ms
+    assert told(a_node(model=slow), view=view).congestion_ms == paid_ms
+    warm = told(a_node(model=replace(A_MODEL, cached_tokens_base=54.0)), view=view)
+    assert warm.congestion_ms == pytest.approx(paid_ms / 2)
 
 
 def test_later_tokens_weigh_less_in_a_stream():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from routing_nouns import A_MODEL, A_REQUEST, MODEL, a_choice, a_node, a_view
 
-from isochrone.model import FleetView, NodeView, Peer, Places, Plan
+from isochrone.model import FleetView, Me, NodeView, Peer, Places, Plan, name_hash
 from isochrone.routing import find_policy
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights, ServiceColumns
 from isochrone.routing.planning import PlanSettings, due, make_plan
@@ -291,9 +291,11 @@ def test_prompt_work_has_its_price_and_the_price_is_bounded():
     prices = [planned(*nodes, own=own).token_price_ms for own in (0.0, 1.0, 4.0, 8.0, 1e6)]
     assert prices[0] == 0.0
     assert prices == sorted(prices)
-    assert prices[-1] == pytest.approx(3.0)
-    rho = 1.0 * planned(*nodes, own=1.0).prefill_share[0] / 4
-    assert prices[1] == pytest.approx(rho / (1 - rho))
+    plan = planned(*nodes, own=1.0)
+    token_ms = 1e3 * plan.service_s[0] * plan.prefill_share[0] / 108  # tokens of the usual prompt here
+    assert prices[-1] == pytest.approx(3.0 * token_ms)
+    rho = 1.0 * plan.prefill_share[0] / 4
+    assert prices[1] == pytest.approx(rho / (1 - rho) * token_ms)
 
 
 def test_a_plan_is_due_when_there_is_none_and_when_it_has_grown_old():
@@ -337,3 +339,55 @@ def test_the_front_is_told_by_kinds_of_speed_where_the_last_token_counts():
     assert kinds[0] == kinds[2] != kinds[1]
     assert len(reader.front) == 3
     assert len(reader.front_kinds) == 0
+
+
+# -- company -------------------------------------------------------------------------------------------
+
+
+def in_company(nodes: int, gateways: int, requests_per_s: float, *, told: bool = True) -> Plan:
+    """The plan of one of so many gateways in one region, each of which sends so many requests of a second."""
+    each = [idle(f"n{at}", slots=1) for at in range(nodes)]
+    peers = [
+        Peer(f"g{at}", name_hash(f"g{at}"), "", requests_per_s, requests_per_s, True)
+        for at in range(gateways)
+    ]
+    view = a_view(
+        *each,
+        own_work_per_s=requests_per_s,
+        own_requests_per_s=requests_per_s,
+        me=Me.of("g0", ""),
+        peers=tuple(peers[1:]),
+    )
+    view.places.number("")
+    return make_plan(view, A_REQUEST, PLAIN, told=told)
+
+
+def test_gateways_that_tell_each_other_are_one_mind():
+    plan = in_company(10, 4, 0.5)
+    assert plan.company is not None
+    assert plan.company.mates == {"g1", "g2", "g3"}
+    assert (plan.homes, plan.draws) == (None, SETTINGS.draws_max)
+    assert len(plan.front) == 10
+    assert plan.others_flow.sum() == 0.0
+    assert len(plan.gathering) == 0
+    alone = in_company(10, 4, 0.5, told=False)
+    assert len(alone.front) == 0
+    assert alone.others_flow.sum() == pytest.approx(1.5)
+
+
+def test_companies_have_homes_as_gateways_have():
+    plan = in_company(400, 16, 40.0)  # news of 320 requests a second are as many as one company takes
+    assert plan.company is not None
+    assert len(plan.company.groups) == 2
+    assert plan.homes is not None
+    assert 150 < len(plan.homes.own) < 250
+
+
+def test_the_more_is_on_its_way_unheard_the_fewer_of_the_front_are_looked_at():
+    lots = [in_company(400, 4, requests_per_s).lots for requests_per_s in (0.1, 30.0, 60.0, 90.0)]
+    assert lots[0] == 1
+    assert lots == sorted(lots)
+    assert lots[-1] == round(8.0 * 3 * 90.0 * 0.002)
+    assert in_company(30, 4, 90.0).lots == 2  # a dozen are looked at all the same
+    assert in_company(10, 4, 90.0).lots == 1
+    assert in_company(400, 4, 90.0, told=False).lots == 1

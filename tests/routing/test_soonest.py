@@ -135,3 +135,33 @@ def test_a_prompt_without_a_whole_block_is_drawn_by_lot():
 def test_nothing_is_gathered_where_that_is_switched_off():
     decision = route(shared(), beginning(5), Random(1), Router(find_policy("soonest:gather=0")))
     assert decision.origin is Origin.DRAWN
+
+
+# -- a front that several gateways choose from -------------------------------------------------------
+
+
+def crowd(nodes: int, lots: int) -> FleetView:
+    """So many nodes of our company, each a bit farther than the last."""
+    each = [a_node(f"n{at:02}", rtt_ms=10.0 + at) for at in range(nodes)]
+    return replace(a_view(*each), front=tuple(range(nodes)), plan=a_plan(nodes, lots=lots, level_s=1e6))
+
+
+def choices(view: FleetView, times: int = 200) -> list[str]:
+    return [route(view, A_REQUEST, Random(luck), Router()).candidates[0].node for luck in range(times)]
+
+
+def test_where_nobody_chooses_unheard_the_best_is_taken():
+    assert set(choices(crowd(40, lots=1))) == {"n00"}
+
+
+def test_where_others_choose_unheard_not_all_take_the_best():
+    chosen = choices(crowd(40, lots=4))
+    assert 0.15 < chosen.count("n00") / len(chosen) < 0.35
+    assert chosen.count("n00") > chosen.count("n04") > chosen.count("n12")
+
+
+def test_of_few_nodes_all_are_looked_at():
+    decision = route(crowd(9, lots=4), A_REQUEST, Random(1), Router())
+    assert len(decision.candidates) == 9
+    assert decision.candidates[0].node == "n00"
+    assert len(route(crowd(13, lots=1), A_REQUEST, Random(1), Router()).candidates) == 4

@@ -49,11 +49,15 @@ DEFAULT_COMPANY_SETTINGS = CompanySettings()
 
 
 def find_company(view: FleetView, settings: CompanySettings = DEFAULT_COMPANY_SETTINGS) -> Company:
-    """The companies of all gateways that send requests for the view's model; the last ones while fresh."""
-    last = view.plan.company if view.plan is not None else None
+    """The companies of all gateways that send requests for the view's model.
+
+    The last ones while they are fresh and nobody came or went.
+    """
+    peers, last = everybody(view), view.plan.company if view.plan is not None else None
     if last is not None and view.now_s - last.made_at_s < settings.refresh_s:
-        return last
-    peers = everybody(view)
+        known = {name for group in last.groups for name in group}
+        if known == {peer.name for peer in peers}:
+            return last
     groups = _by_region(peers, view.places, settings)
     homes_max = max(1, len(view.nodes) // settings.nodes_min)
     if len(groups) > homes_max:

@@ -155,11 +155,8 @@ def _groups(view: FleetView, company: Company, most: int) -> list[list[Peer]]:
     peers = everybody(view)
     if len(company.groups) > most:
         return near_together(peers, most, view.places)
-    number = {name: at for at, group in enumerate(company.groups) for name in group}
-    groups: list[list[Peer]] = [[] for _ in company.groups]
-    for peer in peers:  # one that came since the companies were worked out waits with the first
-        groups[number.get(peer.name, 0)].append(peer)
-    return [group for group in groups if group]
+    named = {peer.name: peer for peer in peers}
+    return [[named[name] for name in group] for group in company.groups]
 
 
 def _rtt_ms(view: FleetView, group: list[Peer]) -> Floats:
