@@ -190,6 +190,21 @@ def test_one_scrape_tells_of_all_workers(crew: Crew) -> None:
     assert text.count("# TYPE isochrone_requests_total counter") == 1
 
 
+def test_workers_tell_each_other_what_they_send(crew: Crew) -> None:
+    line = re.compile(r'^isochrone_ledger_dispatches\{way="(\w+)",worker="\d"\} (\S+)$', re.MULTILINE)
+
+    def ledgers() -> dict[str, float]:
+        assert crew.ask().status_code == 200
+        counts = {"told": 0.0, "heard": 0.0}
+        for way, count in line.findall(crew.read("/metrics").text):
+            counts[way] += float(count)
+        return counts
+
+    until("every worker told the others", lambda: ledgers()["heard"] >= TRIES)
+    counts = ledgers()
+    assert 0 < counts["told"] <= counts["heard"] + 1  # one worker or two hear of each, one may be on its way
+
+
 def test_requests_in_flight_are_bounded_together(crew: Crew) -> None:
     with crew.held(), crew.held(), crew.held():
         answers = [crew.ask() for _ in range(TRIES)]
