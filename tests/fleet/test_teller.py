@@ -4,7 +4,7 @@ import pytest
 from fleet_nouns import MODEL, an_estimate
 
 from isochrone.fleet import Teller, sent_work
-from isochrone.fleet.teller import TOLD_AT_ONCE_MAX
+from isochrone.fleet.teller import AGE_S_MAX, SERVICE_S_MAX, TOLD_AT_ONCE_MAX
 from isochrone.model import EndedWork, Me, SentWork
 
 MATES = frozenset({"g", "h"})
@@ -49,6 +49,27 @@ def test_without_anybody_to_hear_it_nothing_is_gathered():
     assert not teller.ended("r", "a")
     assert not teller.mates
     assert (teller.told, teller.full) == (0, False)
+
+
+def test_what_is_too_old_or_too_long_is_not_told_so_that_the_rest_is_taken():
+    teller = a_teller()
+    teller.sent(WORK, MATES, 1.0)
+    teller.sent(SentWork("s", "a", MODEL, 1.0, 1.0), MATES, 1.0 + AGE_S_MAX)
+    assert [work.request for work in teller.take(1.5 + AGE_S_MAX)[1].sent] == ["s"]
+    work = sent_work("r", "a", MODEL, an_estimate(prefill_ms=1e9))
+    assert (work.service_s, work.prefill_s) == (SERVICE_S_MAX, SERVICE_S_MAX)
+
+
+def test_ends_are_those_of_the_node_and_what_never_ends_is_forgotten(monkeypatch):
+    teller = a_teller()
+    teller.sent(WORK, MATES, 1.0)
+    assert not teller.ended("r", "b")
+    monkeypatch.setattr("isochrone.fleet.teller.OPEN_MAX", 2)
+    for number in range(3):
+        teller.sent(SentWork(f"s{number}", "a", MODEL, 1.0, 1.0), MATES, 1.0)
+    teller.ended("r", "a")
+    teller.ended("s2", "a")
+    assert teller.take(1.0)[1].ended == (EndedWork("s2", "a"),)
 
 
 def test_a_message_that_is_full_is_due():

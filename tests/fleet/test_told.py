@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from isochrone.fleet import Fleet, LedgerHeard, PulseReceived, RttMeasured
 from isochrone.fleet.ledger import TOLD_MAX
 from isochrone.fleet.settings import FleetSettings
-from isochrone.model import EndedWork, LedgerNews, Load, Me, SentWork
+from isochrone.model import Company, EndedWork, LedgerNews, Load, Me, SentWork
 
 BUSY = Load(1, running=1, wait_s=3.0, backlog_s=3.0)
 
@@ -52,6 +52,17 @@ def test_it_counts_as_our_own_would(sendings):
     assert wait_s(mixed, now_s + 1.0) == pytest.approx(wait_s(own, now_s + 1.0))
 
 
+@given(st.lists(st.tuples(st.floats(0.0, 5.0), st.floats(0.01, 4.0)), min_size=1, max_size=8))
+def test_the_order_in_which_it_is_told_does_not_matter(sendings):
+    """As if each had been told as it was sent, up to five seconds before."""
+    late, ordered = joined(rtt_ms=10.0, now_s=0.0), joined(rtt_ms=10.0, now_s=0.0)
+    for number, (age_s, service_s) in enumerate(sendings, 1):
+        late.step(word(work(f"r{number}", service_s=service_s, age_s=age_s), seq=number), 6.0)
+    for number, (age_s, service_s) in enumerate(sorted(sendings, reverse=True), 1):
+        ordered.step(word(work(f"r{number}", service_s=service_s), seq=number), 6.0 - age_s)
+    assert wait_s(late, 6.0) == pytest.approx(wait_s(ordered, 6.0), abs=1e-9)
+
+
 def test_what_ended_counts_no_more_and_what_never_began_is_no_error():
     fleet = joined(rtt_ms=10.0, now_s=1.0)
     fleet.step(word(work("r"), work("s", service_s=1.0)), 1.0)
@@ -84,6 +95,33 @@ def test_a_word_that_comes_twice_or_late_is_dropped():
     assert (fleet.told, wait_s(fleet, 1.0)) == (1, pytest.approx(3.0))
 
 
+def test_a_gateway_that_begins_anew_is_heard_though_its_clock_went_back():
+    fleet = joined(rtt_ms=10.0, now_s=1.0)
+    fleet.step(LedgerHeard(LedgerNews("other", 9, 9, sent=(work("r"),))), 1.0)
+    restarted = LedgerHeard(LedgerNews("other", 8, 1, sent=(work("s"),)))
+    fleet.step(restarted, 1.0 + 0.9 * FleetSettings().silent_s)
+    assert fleet.told == 1
+    fleet.step(restarted, 1.0 + FleetSettings().silent_s)
+    assert fleet.told == 2
+
+
+def test_a_stranger_s_word_is_left_to_the_plan():
+    fleet = joined(rtt_ms=10.0, now_s=1.0)
+    company = Company(frozenset({"mate"}), 0.0, (("mate", "us"), ("other",)), 0, 1.0)
+    fleet.step(a_plan(0.0, company=company), 1.0)
+    fleet.step(word(work()), 1.0)
+    assert (fleet.told, wait_s(fleet, 1.0)) == (0, 0.0)
+    fleet.step(word(work(), gateway="mate"), 1.0)
+    assert (fleet.told, wait_s(fleet, 1.0)) == (1, pytest.approx(3.0))
+
+
+def test_the_same_request_told_again_is_the_same_request():
+    fleet = joined(rtt_ms=10.0, now_s=1.0)
+    for seq in (1, 2):
+        fleet.step(word(work(), seq=seq), 1.0)
+    assert wait_s(fleet, 1.0) == pytest.approx(3.0)
+
+
 def test_two_gateways_may_call_their_requests_alike():
     fleet = joined(rtt_ms=10.0, now_s=1.0)
     fleet.step(a_dispatch(a_request(1), service_s=1.0), 1.0)
@@ -96,8 +134,8 @@ def test_two_gateways_may_call_their_requests_alike():
 
 def test_a_stranger_s_work_and_an_unknown_model_s_change_nothing():
     fleet = joined(rtt_ms=10.0, now_s=1.0)
-    fleet.step(word(work(node="stranger"), SentWork("s", "a", "no such model", 0.0, 0.0)), 1.0)
-    assert wait_s(fleet, 1.0) == 0.0
+    fleet.step(word(work(node="stranger"), SentWork("s", "a", "no such model", 3.0, 3.0)), 1.0)
+    assert (wait_s(fleet, 1.0), fleet.told) == (0.0, 0)
     assert fleet.models() == (MODEL,)
 
 
@@ -107,7 +145,7 @@ def test_memory_of_it_is_bounded():
         fleet.step(word(work(f"r{number}", service_s=0.5), seq=number + 1), 1.0)
     node = fleet._nodes["a"]
     assert node._ledger is not None
-    assert len(node._ledger.told) == TOLD_MAX
+    assert len(node._ledger.told) == seen(fleet, 1.0).own_unseen == TOLD_MAX
     for gateway in "ghijk":
         fleet.step(word(gateway=gateway), 1.0)
     assert len(fleet._told._last) == 2

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from isochrone.fleet import CardReceived, Fleet, FleetSettings, PulseReceived, RttMeasured
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.settings import GatewaySettings
-from isochrone.model import Load, ModelPulse, ModelState, NodeCard, Pulse
+from isochrone.model import NOBODY, Load, Me, ModelPulse, ModelState, NodeCard, Pulse
 from isochrone.ports import Handler
 from isochrone.relay import HttpClient
 
@@ -74,9 +74,11 @@ class FakeBus:
                 handler(subject, payload)
 
 
-def a_fleet(*names: str, url: str = "http://127.0.0.1:9", rtt_ms: float = 7.0, **settings) -> Fleet:
+def a_fleet(
+    *names: str, url: str = "http://127.0.0.1:9", rtt_ms: float = 7.0, me: Me = NOBODY, **settings
+) -> Fleet:
     """A fleet that knows nodes of these names, all reached at `url`."""
-    fleet = Fleet(FleetSettings(**settings))
+    fleet = Fleet(FleetSettings(**settings), me)
     for name in names:
         fleet.step(PulseReceived(Pulse(name, 1, 1, "digest", Load(slots=2), (READY,))), 1000.0)
         fleet.step(CardReceived(NodeCard(name, url), "digest"), 1000.0)

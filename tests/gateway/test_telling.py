@@ -9,7 +9,7 @@ from isochrone.fleet import Planned
 from isochrone.fleet.teller import TOLD_AT_ONCE_MAX
 from isochrone.gateway.membership import Membership
 from isochrone.gateway.settings import GatewaySettings
-from isochrone.model import Estimate, GatewayPulse, LedgerNews, ModelFlow, Request, SentWork
+from isochrone.model import Estimate, GatewayPulse, LedgerNews, Me, ModelFlow, Request, SentWork
 from isochrone.routing import Router, find_policy, plan_if_due
 from isochrone.wire.gateways import (
     decode_gateway_pulse,
@@ -24,7 +24,9 @@ ESTIMATE = Estimate(1.0, 0.0, 0.0, 500.0, 0.0, 1500.0, 0.0, 100, 0, 20, 501.0)
 
 
 async def a_gateway(bus: FakeBus, name: str = "us", **settings) -> Membership:
-    membership = a_membership(GatewaySettings(name=name, **settings), a_fleet("a", "b"), bus=bus)
+    told = GatewaySettings(name=name, **settings)
+    fleet = a_fleet("a", "b", me=Me.of(name, "", tells=told.tells))
+    membership = a_membership(told, fleet, bus=bus)
     await membership.telling.start()
     await bus.subscribe(GATEWAYS, membership._heard_gateway)
     return membership
@@ -67,23 +69,57 @@ async def test_a_dispatch_and_its_end_go_to_each_gateway_of_the_company() -> Non
     assert membership.telling.told == 1
 
 
-@pytest.mark.parametrize("policy", ["soonest:told=0", "soonest"])
-async def test_who_has_no_company_tells_nobody(policy: str) -> None:
-    bus = FakeBus()
-    membership = await a_gateway(bus)
-    speaks(bus, "g", tells=policy != "soonest")
-    plan(membership, policy)
+async def nothing_is_told(membership: Membership, bus: FakeBus) -> None:
     membership.telling.dispatched(REQUEST, "a", ESTIMATE)
     membership.telling.finished(REQUEST, "a")
-    await membership.telling.stop()
+    assert membership.telling.told == 0
+    assert membership.telling._due is None
     assert bus.published == []
+
+
+async def test_who_has_no_company_tells_nobody() -> None:
+    bus = FakeBus()
+    membership = await a_gateway(bus)
+    speaks(bus, "g", tells=False)
+    plan(membership)
+    await nothing_is_told(membership, bus)
+
+
+async def test_a_gateway_whose_policy_does_not_tell_is_in_no_company_whatever_a_request_says() -> None:
+    bus = FakeBus()
+    membership = await a_gateway(bus, policy="soonest:told=0")
+    speaks(bus, "g")
+    plan(membership, "soonest")
+    await nothing_is_told(membership, bus)
+
+
+async def test_a_request_s_own_policy_does_not_end_the_telling() -> None:
+    bus = FakeBus()
+    membership = await a_gateway(bus)
+    speaks(bus, "g")
+    plan(membership, "soonest:told=0")
+    company = membership.fleet.company(MODEL)
+    assert company is not None
+    assert company.mates == {"g"}
 
 
 async def test_before_there_is_a_plan_nobody_is_told() -> None:
     bus = FakeBus()
+    await nothing_is_told(await a_gateway(bus), bus)
+
+
+async def test_a_gateway_that_ends_tells_nothing_more() -> None:
+    bus = FakeBus()
     membership = await a_gateway(bus)
+    speaks(bus, "g")
+    plan(membership)
     membership.telling.dispatched(REQUEST, "a", ESTIMATE)
-    await membership.telling.stop()
+    due = membership.telling._due
+    assert due is not None
+    membership.telling.stop()
+    assert due.cancelled()
+    membership.telling.finished(REQUEST, "a")
+    assert membership.telling._due is due
     assert bus.published == []
 
 

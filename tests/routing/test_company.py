@@ -9,7 +9,7 @@ from routing_nouns import a_node, a_plan, a_view
 
 from isochrone.model import Company, FleetView, Me, Peer, Places, name_hash
 from isochrone.routing import find_company
-from isochrone.routing.company import DEFAULT_COMPANY_SETTINGS, CompanySettings, near_together, no_company
+from isochrone.routing.company import DEFAULT_COMPANY_SETTINGS, CompanySettings, near_together
 
 WAY_MS = {("eu", "us"): 80.0, ("eu", "asia"): 160.0, ("us", "asia"): 150.0}
 
@@ -25,7 +25,7 @@ def a_peer(name: str, requests_per_s: float = 1.0, region: str = "eu", *, tells:
 def seen_by(me: Peer, peers: list[Peer], **beliefs) -> FleetView:
     return a_view(
         a_node(),
-        me=Me.of(me.name, me.region),
+        me=Me.of(me.name, me.region, tells=me.tells),
         peers=tuple(peer for peer in peers if peer.name != me.name),
         own_work_per_s=me.work_per_s,
         own_requests_per_s=me.requests_per_s,
@@ -34,9 +34,11 @@ def seen_by(me: Peer, peers: list[Peer], **beliefs) -> FleetView:
     )
 
 
-def companies(peers: list[Peer], settings: CompanySettings = DEFAULT_COMPANY_SETTINGS) -> list[Company]:
+def companies(
+    peers: list[Peer], settings: CompanySettings = DEFAULT_COMPANY_SETTINGS, homes_max: int = 1
+) -> list[Company]:
     """As each of them sees them."""
-    return [find_company(seen_by(me, peers), settings) for me in peers]
+    return [find_company(seen_by(me, peers), homes_max, settings) for me in peers]
 
 
 def sizes(company: Company) -> list[int]:
@@ -65,10 +67,10 @@ def test_the_more_requests_the_more_companies():
 
 
 def test_a_long_way_makes_small_companies_of_those_near_each_other():
-    peers = [a_peer(f"{region}{at}", 20.0, region) for region in ("eu", "us", "asia") for at in range(4)]
+    peers = [a_peer(f"{region}{at}", 40.0, region) for region in ("eu", "us", "asia") for at in range(4)]
     for company in companies(peers):
         assert len(company.groups) > 1
-        assert all(company.unheard <= DEFAULT_COMPANY_SETTINGS.unheard_max for _ in company.groups)
+        assert company.unheard <= DEFAULT_COMPANY_SETTINGS.unheard_max
     near = [replace(peer, region="eu") for peer in peers]
     assert all(len(company.groups) == 1 for company in companies(near))
 
@@ -103,23 +105,41 @@ def test_all_gateways_come_out_alike_and_nobody_is_left_out(gateways):
 
 def test_companies_stay_for_some_seconds_and_then_follow_the_traffic():
     calm, busy = ([a_peer(name, rate) for name in "gh"] for rate in (1.0, 1000.0))
-    before = find_company(seen_by(calm[0], calm))
+    before = find_company(seen_by(calm[0], calm), 1)
     plan, later_s = a_plan(company=before), before.made_at_s + DEFAULT_COMPANY_SETTINGS.refresh_s
-    assert find_company(seen_by(busy[0], busy, plan=plan)) is before
-    assert find_company(seen_by(busy[0], busy, plan=plan, now_s=later_s)).mates == frozenset()
+    assert find_company(seen_by(busy[0], busy, plan=plan), 1) is before
+    assert find_company(seen_by(busy[0], busy, plan=plan, now_s=later_s), 1).mates == frozenset()
 
 
 def test_who_comes_or_goes_is_noticed_at_once():
     peers = [a_peer("g"), a_peer("h")]
-    plan = a_plan(company=find_company(seen_by(peers[0], peers)))
-    assert find_company(seen_by(peers[0], [*peers, a_peer("i")], plan=plan)).mates == {"h", "i"}
-    assert find_company(seen_by(peers[0], peers[:1], plan=plan)).mates == frozenset()
+    plan = a_plan(company=find_company(seen_by(peers[0], peers), 1))
+    assert find_company(seen_by(peers[0], [*peers, a_peer("i")], plan=plan), 1).mates == {"h", "i"}
+    assert find_company(seen_by(peers[0], peers[:1], plan=plan), 1).mates == frozenset()
 
 
 def test_where_gateways_do_not_tell_each_is_alone():
+    peers = [a_peer("g", tells=False), a_peer("h", tells=False)]
+    for company in companies(peers):
+        assert (company.mates, company.unheard, company.groups) == (frozenset(), 0.0, (("g",), ("h",)))
+
+
+def test_who_begins_or_ceases_to_tell_or_moves_is_noticed_at_once():
     peers = [a_peer("g"), a_peer("h")]
-    company = no_company(seen_by(peers[0], peers))
-    assert (company.mates, company.unheard, company.groups) == (frozenset(), 0.0, (("g",), ("h",)))
+    plan = a_plan(company=find_company(seen_by(peers[0], peers), 1))
+    for other in (replace(peers[1], tells=False), replace(peers[1], region="asia", requests_per_s=1e4)):
+        assert find_company(seen_by(peers[0], [peers[0], other], plan=plan), 1).mates == frozenset()
+    two = find_company(seen_by(peers[0], peers, plan=plan), 2)
+    assert two.mates == {"h"}
+    assert two is not plan.company
+
+
+def test_where_there_are_homes_for_all_only_those_of_one_region_stand_together():
+    peers = [a_peer(f"{region}{at}", 1.0, region) for region in ("eu", "us") for at in range(2)]
+    (mine, *_) = companies(peers, homes_max=4)
+    assert mine.groups == (("eu0", "eu1"), ("us0", "us1"))
+    (mine, *_) = companies(peers, homes_max=1)
+    assert sizes(mine) == [4]
 
 
 def test_groups_of_nobody_are_none():

@@ -8,7 +8,7 @@ import pytest
 from routing_nouns import MODEL, a_plan, a_view
 
 from isochrone.model import Floats, Homes, Indices, ListedColumns, Me, NodeView, Peer, Places, Roll
-from isochrone.routing.company import no_company
+from isochrone.routing.company import find_company
 from isochrone.routing.homes import HomeSettings, _Favourites, divide
 
 SETTINGS = HomeSettings()
@@ -65,7 +65,7 @@ class World:
             places=places,
             plan=a_plan(len(self.regions), homes=before) if before is not None else None,
         )
-        return divide(view, no_company(view), self.weights, self.ready, settings)
+        return divide(view, find_company(view, 1000), self.weights, self.ready, settings)
 
     def all_homes(self, before: dict[str, Homes] | None = None) -> dict[str, Homes]:
         """What each gateway works out alone."""

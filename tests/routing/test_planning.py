@@ -355,11 +355,11 @@ def in_company(nodes: int, gateways: int, requests_per_s: float, *, told: bool =
         *each,
         own_work_per_s=requests_per_s,
         own_requests_per_s=requests_per_s,
-        me=Me.of("g0", ""),
+        me=Me.of("g0", "", tells=told),
         peers=tuple(peers[1:]),
     )
     view.places.number("")
-    return make_plan(view, A_REQUEST, PLAIN, told=told)
+    return make_plan(view, A_REQUEST, PLAIN)
 
 
 def test_gateways_that_tell_each_other_are_one_mind():

@@ -30,7 +30,7 @@ class DirectClient(Client):
     def hand_over(self, subscription: Subscription, handler: Handler, *, urgent: bool = False) -> None:
         """From now on call `handler`, which must not raise, for what comes for `subscription`.
 
-        While what is `urgent` comes there are no gulps.
+        After something `urgent` there are no gulps for a second; that itself may have waited in one.
         """
         self._direct[subscription._id] = (subscription, handler)
         if urgent:

@@ -183,7 +183,7 @@ async def _run_gateway(
     address = start.bus
     bus = await NatsBus.connect(address.url, token=address.token or None, name=settings.name, wait=True)
     clock, table = MonotonicClock(), load_regions()
-    fleet = Fleet(settings.beliefs, Me.of(settings.name, settings.region), table.rtt_ms)
+    fleet = Fleet(settings.beliefs, Me.of(settings.name, settings.region, tells=settings.tells), table.rtt_ms)
     gate = Gateway(
         settings,
         fleet=fleet,

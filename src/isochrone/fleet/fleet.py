@@ -55,7 +55,7 @@ class Fleet:
         self._models = Models(settings, self._table)
         self._flights = Flights(settings, self._models)
         self._gateways = Gateways(settings.gateways_max, settings.silent_s)
-        self._told = Told(me, self._places, self._models, most=settings.gateways_max)
+        self._told = Told(me, self._places, self._models, settings)
         self._bus_up = True
 
     # -- what others read ----------------------------------------------------------------------------

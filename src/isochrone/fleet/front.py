@@ -15,8 +15,8 @@ _Kind = list[tuple[float, int]]
 class Front:
     """A short list of a model's nodes, best first, by the scores of a typical request.
 
-    Between two plans only our own dispatches change it. News of the nodes is seen when the first few are
-    looked at anew for each request.
+    Between two plans only our own dispatches change it, and those that we are told of. News of the nodes
+    is seen when the first few are looked at anew for each request.
     """
 
     def __init__(self, plan: Plan) -> None:

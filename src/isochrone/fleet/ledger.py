@@ -59,22 +59,33 @@ class Ledger:
         flow: slot-seconds a second, of our own work and of what we were told of.
         open: our own requests.
         told: those of other gateways that the last report may not know of, by gateway and id.
+        newest_s: the latest `at_s` of all.
     """
 
     flow: Flow
     open: dict[str, Reservation] = field(default_factory=dict)
     told: dict[tuple[str, str], Reservation] = field(default_factory=dict)
+    newest_s: float = float("-inf")
+
+    def newest(self, reservation: Reservation) -> bool:
+        """Whether none was made for a later time; from now on it is among them."""
+        newest = reservation.at_s >= self.newest_s
+        self.newest_s = max(self.newest_s, reservation.at_s)
+        return newest
 
     def reserve(self, request_id: str, reservation: Reservation) -> float:
         """Count one dispatch; returns the flow with it."""
         self.open[request_id] = reservation
         return self.flow.add(reservation.service_s, reservation.at_s)
 
-    def reserve_told(self, key: tuple[str, str], reservation: Reservation) -> None:
-        """Count a dispatch of another gateway's."""
+    def reserve_told(self, key: tuple[str, str], reservation: Reservation) -> bool:
+        """Count a dispatch of another gateway's; whether it only adds to those that were there."""
+        adds = key not in self.told
         self.told[key] = reservation
         if len(self.told) > TOLD_MAX:
             del self.told[next(iter(self.told))]
+            return False
+        return adds
 
     def release_told(self, key: tuple[str, str]) -> bool:
         """End one of another gateway's; False when it was not open, or a report knows of it by now."""

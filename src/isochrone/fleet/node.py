@@ -148,7 +148,7 @@ class NodeBelief:
         return wait_of_row_s(row, now_s, self._settings.flow_memory_s)
 
     def _others_inflow(self, now_s: float) -> float:
-        """Of the inflow that the node told, what did not come from us."""
+        """Of the inflow that the node told, what did not come from us or our company."""
         own_flow = self._ledger.flow.at(now_s) if self._ledger is not None else 0.0
         return max(0.0, float(self._table.inflow[self.row]) - own_flow)
 
@@ -204,7 +204,7 @@ class NodeBelief:
         table, row = self._table, self.row
         table.own_flow[row], table.own_flow_at_s[row] = self._ledger.reserve(request_id, reservation), now_s
         table.own_in_flight[row] = len(self._ledger.open)
-        self._count((reservation,))
+        self._add(reservation, only_adds=True)
 
     def reserve_told(self, key: tuple[str, str], reservation: Reservation, now_s: float) -> None:
         """Count a dispatch of another gateway's, by gateway and id; only its work if a report knows of it."""
@@ -214,12 +214,18 @@ class NodeBelief:
         table.own_flow[row] = self._ledger.flow.add(reservation.service_s, now_s)
         table.own_flow_at_s[row] = now_s
         if reservation.at_s > self.load_at_s - table.rtt_ms.item(row) / 1e3:
-            self._ledger.reserve_told(key, reservation)
-            self._count((reservation,))
+            self._add(reservation, only_adds=self._ledger.reserve_told(key, reservation))
 
-    def release_told(self, key: tuple[str, str]) -> None:
-        """End one of another gateway's; no error when it was not counted, or is no more."""
-        if self._ledger is not None and self._ledger.release_told(key):
+    def release_told(self, keys: Sequence[tuple[str, str]]) -> None:
+        """End some of another gateway's; no error when one was not counted, or is no more."""
+        if self._ledger is not None and sum(self._ledger.release_told(key) for key in keys):
+            self.count_unseen()
+
+    def _add(self, reservation: Reservation, *, only_adds: bool) -> None:
+        """Count one that was just made; what others told may come in another order than it counts in."""
+        if self._ledger is None or (self._ledger.newest(reservation) and only_adds):
+            self._count((reservation,))
+        else:
             self.count_unseen()
 
     def release(self, request_id: str) -> None:

@@ -121,12 +121,13 @@ class Offer(NamedTuple):
 class NodeTable(Table):
     """What is believed of every node, whatever the model.
 
-    `own_*` is our own work there: requests in flight; those of them that its last report can't know of,
-    their seconds of service and, of these, of prefill; how long the slots and the line of prompts stood
-    idle between the report and these; and the flow of our work in slot-seconds a second, as it was at
-    `own_flow_at_s`. `others_*` is what plans expect of everybody else: the flow from `others_at_s` on, and
-    the slot-seconds that came between the report and then; -1 while no plan spoke of the node. `service_s`
-    and `prefill_share` tell what a typical request of theirs takes there, whatever its model.
+    `own_*` is our own work there, and what gateways of our company told us of: our requests in flight;
+    those of them that its last report can't know of, their seconds of service and, of these, of prefill;
+    how long the slots and the line of prompts stood idle between the report and these; and the flow of
+    our work in slot-seconds a second, as it was at `own_flow_at_s`. `others_*` is what plans expect of
+    everybody else: the flow from `others_at_s` on, and the slot-seconds that came between the report and
+    then; -1 while no plan spoke of the node. `service_s` and `prefill_share` tell what a typical request
+    of theirs takes there, whatever its model.
     """
 
     told = 23

@@ -41,7 +41,7 @@ class Waiting(NamedTuple, Generic[Number]):
 
     Attributes:
         slots, running, queued, told_wait_s, backlog_s, prefill_s: as in `Load`, when last heard.
-        own_unseen: our dispatches that the report can't know of.
+        own_unseen: dispatches of ours, and those we were told of, that the report can't know of.
         own_unseen_s: their slot-seconds.
         own_unseen_prefill_s: of these, seconds of prompt processing.
         own_idle_s: how long the slots had no work between the report and those dispatches.

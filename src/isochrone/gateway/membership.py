@@ -84,7 +84,15 @@ class Membership:
         self._planner = Planner(
             fleet, clock=clock, fold=self.step, log=log, at_once_nodes_max=settings.plan_at_once_nodes_max
         )
-        self.telling = Telling(settings, fleet=fleet, bus=bus, clock=clock, epoch=self._epoch, fold=self.step)
+        self.telling = Telling(
+            settings,
+            fleet=fleet,
+            bus=bus,
+            clock=clock,
+            epoch=self._epoch,
+            fold=self.step,
+            spawn=self._spawn,
+        )
         self.undecodable = 0
         self.idle_heard = 0
 
@@ -103,7 +111,7 @@ class Membership:
     async def stop(self) -> None:
         """End all probes, ticks and plans."""
         await self._planner.stop()
-        await self.telling.stop()
+        self.telling.stop()
         tasks = [*self._tasks, *self._probes.values()]
         for task in tasks:
             task.cancel()

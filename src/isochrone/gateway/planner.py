@@ -48,7 +48,7 @@ class Planner:
             self._begin(view, request, router)
             return view
         try:
-            plan = make_plan(view, request, router.weights, told=router.policy.told)
+            plan = make_plan(view, request, router.weights)
         except Exception as error:  # noqa: BLE001 - whatever it is, requests go on by the last plan
             self._failed(view.model, error)
             return view
@@ -78,8 +78,7 @@ class Planner:
 
     async def _plan(self, view: FleetView, request: Request, router: Router) -> None:
         loop = asyncio.get_running_loop()
-        making = partial(make_plan, view, request, router.weights, told=router.policy.told)
-        plan = await loop.run_in_executor(self._thread, making)
+        plan = await loop.run_in_executor(self._thread, make_plan, view, request, router.weights)
         self._fold(Planned(view.model, plan, view.nodes.roster))
 
     def _ended(self, model: str, task: asyncio.Task[None]) -> None:

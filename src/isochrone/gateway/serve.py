@@ -266,11 +266,11 @@ class _Course:
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
         finally:
+            parts.membership.telling.finished(request, node)
             outcome = self._outcome(node, attempt)
             parts.records.add(outcome)
             parts.metrics.attempted(outcome, candidate.estimate)
             parts.membership.step(Finished(request, outcome))
-            parts.membership.telling.finished(request, node)
         return attempt
 
     def _outcome(self, node: str, attempt: Attempt) -> Outcome:

@@ -1,11 +1,12 @@
 """Telling the other gateways of our company what we send, and hearing what they send."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from isochrone.fleet import Event, Fleet, LedgerHeard, Teller, sent_work
 from isochrone.gateway.settings import GatewaySettings
-from isochrone.model import Estimate, LedgerNews, Me, Request
+from isochrone.model import Estimate, Me, Request
 from isochrone.ports import Bus, Clock
 from isochrone.routing import DEFAULT_COMPANY_SETTINGS
 from isochrone.wire import WireError
@@ -33,23 +34,24 @@ class Telling:
         clock: Clock,
         epoch: int,
         fold: Callable[[Event], None],
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        """`epoch` is that of our pulses; `fold` takes what others tell into the beliefs."""
+        """`epoch`: that of our pulses; `fold` takes in what others tell; `spawn` runs what is to be sent."""
         self._name, self._fleet, self._bus, self._clock, self._fold = settings.name, fleet, bus, clock, fold
-        self._teller = Teller(Me.of(settings.name, settings.region), epoch)
+        self._teller, self._spawn = Teller(Me.of(settings.name, settings.region), epoch), spawn
         self._due: asyncio.TimerHandle | None = None
-        self._sending: set[asyncio.Task[None]] = set()
+        self._stopped = False
         self.heard = self.undecodable = 0
 
     async def start(self) -> None:
         """Listen to what the others tell us."""
         await self._bus.subscribe(LEDGER_OF.format(self._name), self._heard, urgent=True)
 
-    async def stop(self) -> None:
-        """What is gathered is told no more: nobody is to learn anything from a gateway that ends."""
+    def stop(self) -> None:
+        """Tell nothing more, not even what is gathered."""
+        self._stopped = True
         if self._due is not None:
             self._due.cancel()
-        await asyncio.gather(*self._sending, return_exceptions=True)
 
     @property
     def told(self) -> int:
@@ -70,9 +72,11 @@ class Telling:
     # -- out -----------------------------------------------------------------------------------------
 
     def _gathered(self, *, first: bool) -> None:
-        loop = asyncio.get_running_loop()
+        if self._stopped:
+            return
         if first:
-            self._due = loop.call_later(DEFAULT_COMPANY_SETTINGS.told_after_s, self._send)
+            loop, after_s = asyncio.get_running_loop(), DEFAULT_COMPANY_SETTINGS.told_after_s
+            self._due = loop.call_later(after_s, self._send)
         elif self._teller.full and self._due is not None:
             self._due.cancel()
             self._send()
@@ -80,12 +84,9 @@ class Telling:
     def _send(self) -> None:
         self._due = None
         mates, news = self._teller.take(self._clock.now_s())
-        task = asyncio.get_running_loop().create_task(self._publish(mates, news))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+        self._spawn(self._publish(mates, encode_ledger_news(news)))
 
-    async def _publish(self, mates: frozenset[str], news: LedgerNews) -> None:
-        payload = encode_ledger_news(news)
+    async def _publish(self, mates: frozenset[str], payload: bytes) -> None:
         for mate in sorted(mates):
             await self._bus.publish(ledger_subject(mate, self._name), payload)
 

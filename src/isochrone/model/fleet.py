@@ -78,7 +78,7 @@ class NodeView:
         wait_s: seconds until the prompt of a request that arrives now would begin: as last heard, drained
             since, with our own dispatches that it could not yet report and the flow of everybody else.
         own_in_flight: our requests on it now.
-        own_unseen: of these, those that its last report can't know of.
+        own_unseen: dispatches of ours, and of our company, that its last report can't know of.
         own_unseen_s: their expected seconds on a slot, all together.
         own_unseen_prefill_s: of these, seconds of prompt processing.
         models: what it can serve, by name.

@@ -93,16 +93,24 @@ class LedgerNews:
 
 @dataclass(frozen=True, slots=True)
 class Me:
-    """The gateway that believes: its name, its place in the region table, 64 well-mixed bits of the name."""
+    """The gateway that believes.
+
+    Attributes:
+        name: its name.
+        region: its place in the region table, or "".
+        name_hash: 64 well-mixed bits of the name.
+        tells: it tells other gateways what it sends, and heeds what they tell.
+    """
 
     name: str = "gateway"
     region: str = ""
     name_hash: int = 0
+    tells: bool = False
 
     @classmethod
-    def of(cls, name: str, region: str) -> "Me":
+    def of(cls, name: str, region: str, *, tells: bool = False) -> "Me":
         """The gateway of that name."""
-        return cls(name, region, name_hash(name))
+        return cls(name, region, name_hash(name), tells)
 
 
 NOBODY = Me.of("gateway", "")

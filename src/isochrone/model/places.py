@@ -34,8 +34,12 @@ class Places:
 
     def rtt_ms(self, origin: str, region: str) -> float:
         """Round trip between two regions."""
-        known = self._rtt_between(origin, region) if origin and region else None
+        known = self.known_rtt_ms(origin, region)
         return UNKNOWN_RTT_MS if known is None else known
+
+    def known_rtt_ms(self, origin: str, region: str) -> float | None:
+        """The same, None where the table does not know it."""
+        return self._rtt_between(origin, region) if origin and region else None
 
     def rtt_ms_from(self, origin: str) -> Floats:
         """Round trip from a region to each of those numbered, shape (numbers,)."""

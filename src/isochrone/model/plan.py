@@ -40,12 +40,15 @@ class Company:
         mates: names of those that we tell, and who tell us.
         unheard: requests of the mates that are on their way, on average, and we do not know of yet.
         groups: names of all gateways that send for it, by company; each in one.
+        made_of: a digest of these gateways: names, regions, whether they tell, and of how many homes there
+            may be.
         made_at_s: when.
     """
 
     mates: frozenset[str]
     unheard: float
     groups: tuple[tuple[str, ...], ...]
+    made_of: int
     made_at_s: float
 
 

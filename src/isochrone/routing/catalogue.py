@@ -65,7 +65,7 @@ class Policy:
 
     @property
     def told(self) -> bool:
-        """Whether it heeds what other gateways tell that they send."""
+        """Whether it heeds what other gateways tell that they send; that takes a plan."""
         return bool(getattr(self.parameters, "told", False))
 
     @property

@@ -10,7 +10,8 @@ word is late by its way: of what was sent meanwhile nobody knows, and two may ch
     requests a second of a company <= requests_per_s_max
     requests a second * (told_after_s + mean way between them) <= unheard_max, unheard_shared_max
 
-All gateways work this out alone, from what they tell of their traffic once a second, and come out alike.
+All gateways work this out alone, from what they tell of their traffic once a second, and come out nearly
+alike: each knows its own traffic a second sooner. Gateways that name no region count as one place.
 """
 
 from collections import Counter
@@ -31,7 +32,6 @@ class CompanySettings:
         unheard_max: requests that are on their way, on average, before the others know.
         unheard_shared_max: the same for gateways that share nodes whether they tell each other or not.
         gateways_max: in one company.
-        nodes_min: nodes of a home at least; where there are fewer for each company, companies share homes.
         told_after_s: how long a gateway gathers news before it tells them.
         refresh_s: how often companies are worked out anew.
     """
@@ -40,7 +40,6 @@ class CompanySettings:
     unheard_max: float = 0.75
     unheard_shared_max: float = 5.0
     gateways_max: int = 64
-    nodes_min: int = 8
     told_after_s: float = 0.002
     refresh_s: float = 5.0
 
@@ -48,27 +47,38 @@ class CompanySettings:
 DEFAULT_COMPANY_SETTINGS = CompanySettings()
 
 
-def find_company(view: FleetView, settings: CompanySettings = DEFAULT_COMPANY_SETTINGS) -> Company:
+def find_company(
+    view: FleetView, homes_max: int, settings: CompanySettings = DEFAULT_COMPANY_SETTINGS
+) -> Company:
     """The companies of all gateways that send requests for the view's model.
 
-    The last ones while they are fresh and nobody came or went.
+    There are nodes for `homes_max` homes, 0 where there are too few for one. The last companies stay while
+    they are fresh and nothing but traffic changed.
     """
-    peers, last = everybody(view), view.plan.company if view.plan is not None else None
-    if last is not None and view.now_s - last.made_at_s < settings.refresh_s:
-        known = {name for group in last.groups for name in group}
-        if known == {peer.name for peer in peers}:
-            return last
+    peers, homes_max = everybody(view), max(1, homes_max)
+    made_of = hash((homes_max, *((peer.name, peer.region, peer.tells) for peer in peers)))
+    last = view.plan.company if view.plan is not None else None
+    if last is not None and last.made_of == made_of and view.now_s - last.made_at_s < settings.refresh_s:
+        return last
     groups = _by_region(peers, view.places, settings)
-    homes_max = max(1, len(view.nodes) // settings.nodes_min)
     if len(groups) > homes_max:
         groups = []
         for shared in near_together(peers, homes_max, view.places):
             telling = [peer for peer in shared if peer.tells]
-            if _fits(telling, view.places, settings, settings.unheard_shared_max):
-                groups += [telling] * bool(telling) + [[peer] for peer in shared if not peer.tells]
+            if telling and _fits(telling, view.places, settings, settings.unheard_shared_max):
+                groups += [telling, *([peer] for peer in shared if not peer.tells)]
             else:
                 groups += _by_region(shared, view.places, settings)
-    return _seen_from(view, groups, settings)
+    groups.sort(key=lambda group: group[0].name)
+    ours = next(group for group in groups if any(peer.name == view.me.name for peer in group))
+    mates = [peer for peer in ours if peer.name != view.me.name]
+    return Company(
+        mates=frozenset(peer.name for peer in mates),
+        unheard=_requests_per_s(mates) * _late_s(ours, view.places, settings),
+        groups=tuple(tuple(peer.name for peer in group) for group in groups),
+        made_of=made_of,
+        made_at_s=view.now_s,
+    )
 
 
 def _by_region(peers: Group, places: Places, settings: CompanySettings) -> list[list[Peer]]:
@@ -89,16 +99,11 @@ def _by_region(peers: Group, places: Places, settings: CompanySettings) -> list[
     return groups
 
 
-def no_company(view: FleetView) -> Company:
-    """The same where gateways do not tell each other: each is alone."""
-    return _seen_from(view, [[peer] for peer in everybody(view)], DEFAULT_COMPANY_SETTINGS)
-
-
 def everybody(view: FleetView) -> list[Peer]:
     """All gateways that send requests for the view's model, ourselves among them, by name."""
     me = view.me
     work_per_s, requests_per_s = view.own_work_per_s, view.own_requests_per_s
-    ourselves = Peer(me.name, me.name_hash, me.region, work_per_s, requests_per_s, tells=True)
+    ourselves = Peer(me.name, me.name_hash, me.region, work_per_s, requests_per_s, me.tells)
     others = (peer for peer in view.peers if peer.name != me.name)
     return sorted((ourselves, *others), key=lambda peer: peer.name)
 
@@ -143,15 +148,3 @@ def _late_s(group: Group, places: Places, settings: CompanySettings) -> float:
 
 def _requests_per_s(group: Group) -> float:
     return sum(peer.requests_per_s for peer in group)
-
-
-def _seen_from(view: FleetView, groups: Sequence[Group], settings: CompanySettings) -> Company:
-    name, groups = view.me.name, sorted(groups, key=lambda group: group[0].name)
-    ours = next(group for group in groups if any(peer.name == name for peer in group))
-    mates = [peer for peer in ours if peer.name != name]
-    return Company(
-        mates=frozenset(peer.name for peer in mates),
-        unheard=_requests_per_s(mates) * _late_s(ours, view.places, settings),
-        groups=tuple(tuple(peer.name for peer in group) for group in groups),
-        made_at_s=view.now_s,
-    )

@@ -52,6 +52,11 @@ class HomeSettings:
 DEFAULT_HOME_SETTINGS = HomeSettings()
 
 
+def homes_max(nodes: int, settings: HomeSettings = DEFAULT_HOME_SETTINGS) -> int:
+    """How many homes there may be of so many nodes."""
+    return nodes // settings.nodes_min
+
+
 def divide(
     view: FleetView,
     company: Company,
@@ -65,7 +70,7 @@ def divide(
     division before, which the view's plan holds, and changes the shares of the work only slowly.
     """
     nodes = np.flatnonzero(ready)
-    groups = _groups(view, company, len(nodes) // settings.nodes_min)
+    groups = _groups(view, company, homes_max(len(nodes), settings))
     if len(groups) < 2:
         return None
     names = [group[0].name for group in groups]

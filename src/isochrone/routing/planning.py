@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from isochrone.model import NOWHERE, Bools, Columns, Company, FleetView, Floats, Homes, Indices, Plan, Request
-from isochrone.routing.company import find_company, no_company
+from isochrone.routing.company import find_company
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, typical
 from isochrone.routing.gathering import gather
-from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide
+from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide, homes_max
 
 _BISECTIONS = 24
 _WORK_MIN_S = 1e-3
@@ -77,13 +77,8 @@ def make_plan(
     request: Request,
     weights: EstimateWeights,
     settings: PlanSettings = DEFAULT_PLAN_SETTINGS,
-    *,
-    told: bool = False,
 ) -> Plan:
-    """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure.
-
-    `told`: gateways tell each other what they send.
-    """
+    """A plan for requests like `request`, of the length that prompts lately had, of any client. Pure."""
     columns, refresh_s = view.nodes.columns, max(settings.refresh_s, len(view.nodes) / settings.nodes_per_s)
     service = ServiceColumns(view, typical(view, request), weights)
     usable, service_s = columns.available, np.maximum(service.service_s, _SERVICE_MIN_S)
@@ -98,7 +93,8 @@ def make_plan(
         told_prefill_s=columns.reported_prefill_s,
     )
     bottom_s = service.score_ms / 1e3 - columns.wait_s
-    together = find_company(view) if told else no_company(view)
+    ready = usable & (columns.ready_in_s <= 0.0)
+    together = find_company(view, homes_max(int(ready.sum())))
     own, others = _work_per_s(view, together)
     ages_s = columns.age_s[usable]
     theta_s = refresh_s + (float(ages_s.mean()) if len(ages_s) else 0.0)
@@ -106,13 +102,12 @@ def make_plan(
     level_s, requests = basin.pour(bottom_s, work_s)
     _, requests_anywhere = basin.pour(bottom_s - columns.rtt_ms / 1e3, work_s)  # others stand elsewhere
     poured = requests_anywhere * service_s
-    homes = _homes(view, together, service, usable)
+    homes = _homes(view, together, service, ready)
     draws = _draws(settings, others * theta_s, service_s, requests)
     front_nodes = int(_FRONT_PER_REQUEST * own * refresh_s / max(_mean(service_s, requests), _SERVICE_MIN_S))
     most = min(max(settings.front_min, front_nodes), settings.front_max)
     all_ours = draws >= settings.draws_max
     front = _front(service.score_ms, usable, homes, all_ours=all_ours, most=most)
-    ready = usable & (columns.ready_in_s <= 0.0)
     ready_share = float(np.mean(ready[usable])) if usable.any() else 1.0
     shared = np.flatnonzero(ready & (homes is None and not all_ours and ready_share > _SHARED_READY_MIN))
     return Plan(
@@ -138,13 +133,15 @@ def make_plan(
     )
 
 
-def _homes(view: FleetView, together: Company, service: ServiceColumns, usable: Bools) -> Homes | None:
-    """The division of the nodes: the last one while it is fresh."""
-    last = view.plan.homes if view.plan is not None else None
-    if last is not None and view.now_s - last.made_at_s < DEFAULT_HOME_SETTINGS.refresh_s:
-        return last
+def _homes(view: FleetView, together: Company, service: ServiceColumns, ready: Bools) -> Homes | None:
+    """The division of the nodes: the last one while it is fresh and of the same companies."""
+    plan = view.plan
+    if plan is not None and plan.homes is not None:
+        same = plan.company is not None and plan.company.groups == together.groups
+        if same and view.now_s - plan.homes.made_at_s < DEFAULT_HOME_SETTINGS.refresh_s:
+            return plan.homes
     capacity = view.nodes.columns.slots / np.maximum(service.service_s, _SERVICE_MIN_S)
-    return divide(view, together, capacity, usable & (view.nodes.columns.ready_in_s <= 0.0))
+    return divide(view, together, capacity, ready)
 
 
 def _front(scores_ms: Floats, usable: Bools, homes: Homes | None, *, all_ours: bool, most: int) -> Indices:

@@ -55,14 +55,13 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
 
 def wants_plan(view: FleetView, router: Router) -> bool:
     """Whether the policy wants a plan and the last has grown old."""
-    return router.policy.plans and due(view) and len(view.nodes) > 0
+    policy = router.policy
+    return (policy.plans or policy.told) and due(view) and len(view.nodes) > 0
 
 
 def plan_if_due(view: FleetView, request: Request, router: Router) -> Plan | None:
     """A new plan where one is wanted; fold it in before the decision."""
-    if not wants_plan(view, router):
-        return None
-    return make_plan(view, request, router.weights, told=router.policy.told)
+    return make_plan(view, request, router.weights) if wants_plan(view, router) else None
 
 
 def draw_probes(view: FleetView, luck: Luck, per_request: float) -> list[str]:

@@ -15,7 +15,8 @@ LEDGER_NEWS_MAX = 512
 """Dispatches and ends in one message; who tells has sent it long before it gathers as many."""
 
 _FLOW_MAX = 1e9
-_WORK_S_MAX = 86_400.0
+_WORK_S_MAX = 3600.0
+_ORDER_MAX = 2**62
 _AGE_S_MAX = 10.0
 
 _encoder = msgspec.json.Encoder()
@@ -65,8 +66,8 @@ def decode_ledger_news(data: bytes) -> LedgerNews:
     check_node_name(news.gateway)
     if len(news.sent) + len(news.ended) > LEDGER_NEWS_MAX or len(news.region) > TEXT_MAX:
         raise WireError(f"news of {news.gateway}: too much of it, or too long a region")
-    if news.epoch < 0 or news.seq < 0:
-        raise WireError(f"news of {news.gateway}: epoch or seq is below 0")
+    if not (0 <= news.epoch <= _ORDER_MAX and 0 <= news.seq <= _ORDER_MAX):
+        raise WireError(f"news of {news.gateway}: epoch or seq is not within 0 and {_ORDER_MAX}")
     for work in news.sent:
         possible = (
             0 <= work.prefill_s <= _WORK_S_MAX

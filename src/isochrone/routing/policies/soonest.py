@@ -41,7 +41,8 @@ class Parameters:
 
     Attributes:
         draws: nodes drawn by the plan for each request; 0: as many as the plan says.
-        front: of the nodes that few but we send to, so many of the best, at most 8.
+        front: of the nodes that few but we send to, so many of the best, at most 8; of few nodes all; 0:
+            none.
         gather: where gateways share all nodes, to so many of them go the prompts that begin alike, at most 8.
         owners: of the nodes that hold a prefix of the prompt, so many that hold most.
         spill: when the best of them scores worse than this many times the level of the whole fleet, for this
@@ -108,7 +109,7 @@ def _front(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:
     only, drawn by lot.
     """
     front, plan = choice.view.front, choice.view.plan
-    if plan is None or not parameters.plan:
+    if plan is None or not parameters.plan or not parameters.front:
         return ()
     if len(choice.view.nodes) <= _FEW:
         return front

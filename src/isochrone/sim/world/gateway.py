@@ -32,7 +32,6 @@ from isochrone.independence import first_independent
 from isochrone.model import (
     NO_OBJECTIVE,
     Candidate,
-    Company,
     Decision,
     FleetView,
     GatewayPulse,
@@ -44,15 +43,7 @@ from isochrone.model import (
     Request,
     Timings,
 )
-from isochrone.routing import (
-    DEFAULT_COMPANY_SETTINGS,
-    Policy,
-    Router,
-    draw_probes,
-    find_company,
-    plan_if_due,
-    route,
-)
+from isochrone.routing import Policy, Router, draw_probes, plan_if_due, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message
 
@@ -140,18 +131,18 @@ class SimGateway:
         self.index, self.alive = index, True
         self._plan, self._outside, self._luck = plan, outside, luck
         self._decide = decide or self._route
+        self._me = Me.of(self.name, plan.region, tells=plan.router.policy.told)
         self.fleet = self._new_fleet()
         self._budget = RetryBudget(_RETRIES_PER_REQUEST, _RETRIES_SAVED_MAX)
         self._by_node: dict[str, dict[int, Flight]] = {}
         self._deadlines: deque[Flight] = deque()
         self._probing = plan.router.policy.probing.per_request
         self._pulses = 0
-        self._companies: dict[str, Company] = {}
-        self.teller = Teller(Me.of(self.name, plan.region), 0)
+        self.teller = Teller(self._me, 0)
         self.retries = self.probes = self.dispatched = 0
 
     def _new_fleet(self) -> Fleet:
-        return Fleet(self._plan.settings, Me.of(self.name, self._plan.region), self._plan.rtt_between)
+        return Fleet(self._plan.settings, self._me, self._plan.rtt_between)
 
     @property
     def name(self) -> str:
@@ -167,7 +158,7 @@ class SimGateway:
             self._pulses,
             self._plan.region,
             self.fleet.flows(now_s),
-            tells=self._plan.router.policy.told,
+            tells=self._me.tells,
         )
 
     def use(self, policy: Policy) -> None:
@@ -237,8 +228,7 @@ class SimGateway:
         self._by_node.setdefault(candidate.node, {})[flight.job.id] = flight
         self.step(Dispatched(flight.request, candidate.node, candidate.estimate), now_s)
         self._outside.send(flight, now_s)
-        if self._plan.router.policy.told:
-            self._tell(flight, candidate, now_s)
+        self._tell(flight, candidate, now_s)
         if self._probing:
             view = self.fleet.view(flight.request.model, now_s)
             for node in draw_probes(view, self._luck, self._probing):
@@ -248,20 +238,11 @@ class SimGateway:
 
     def _tell(self, flight: Flight, candidate: Candidate, now_s: float) -> None:
         """The others of our company are to know what we sent."""
-        request = flight.request
-        work = sent_work(request.id, candidate.node, request.model, candidate.estimate)
-        if self.teller.sent(work, self._company(request.model, now_s).mates, now_s):
-            self._outside.gathered(self.index, now_s)
-
-    def _company(self, model: str, now_s: float) -> Company:
-        """Who tells each other of this model; a policy without a plan has it worked out here."""
-        view = self.fleet.view(model, now_s)
-        if view.plan is not None and view.plan.company is not None:
-            return view.plan.company
-        last = self._companies.get(model)
-        if last is None or now_s - last.made_at_s >= DEFAULT_COMPANY_SETTINGS.refresh_s:
-            last = self._companies[model] = find_company(view)
-        return last
+        request, company = flight.request, self.fleet.company(flight.request.model)
+        if company is not None:
+            work = sent_work(request.id, candidate.node, request.model, candidate.estimate)
+            if self.teller.sent(work, company.mates, now_s):
+                self._outside.gathered(self.index, now_s)
 
     def hear_ledger(self, now_s: float, news: LedgerNews) -> None:
         """Another gateway told what it sent."""

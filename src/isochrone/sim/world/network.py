@@ -31,6 +31,8 @@ class Network:
         luck: random.Random,
     ) -> None:
         self._one_way_ms, self._jitter, self._luck = one_way_ms, jitter, luck
+        self._luck_between = random.Random()  # of their own, lest telling changes the ways of all else
+        self._luck_between.setstate(luck.getstate())
         self._gateway_regions, self._node_regions = list(gateway_regions), list(node_regions)
         regions = sorted(set(node_regions))
         place = {region: at for at, region in enumerate(regions)}
@@ -54,7 +56,7 @@ class Network:
     def between_s(self, gateway: int, other: int) -> float:
         """Seconds that one message from a gateway to another takes."""
         regions = self._gateway_regions
-        return self._with_jitter(self._one_way_ms(regions[gateway], regions[other]) / 1e3)
+        return self._with_jitter(self._one_way_ms(regions[gateway], regions[other]) / 1e3, self._luck_between)
 
     def apart(self, gateway: int, other: int) -> bool:
         """Whether nothing gets through between two gateways."""
@@ -86,7 +88,7 @@ class Network:
         self._apart[gateways[:, None] ^ gateways[None, :]] += 1 if cut else -1
         self.cut = self._cuts > 0
 
-    def _with_jitter(self, delay_s: float) -> float:
+    def _with_jitter(self, delay_s: float, luck: random.Random | None = None) -> float:
         if not self._jitter:
             return delay_s
-        return delay_s * (1.0 + self._jitter * self._luck.expovariate(1.0))
+        return delay_s * (1.0 + self._jitter * (luck or self._luck).expovariate(1.0))
