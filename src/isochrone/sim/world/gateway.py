@@ -6,8 +6,7 @@ same `route`, the same retry budget and the same rules for the next attempt and 
 
 import random
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isochrone.fleet import (
     Blamed,
@@ -15,7 +14,6 @@ from isochrone.fleet import (
     Event,
     Finished,
     Fleet,
-    FleetSettings,
     IdleAnnounced,
     LedgerHeard,
     LoadReported,
@@ -37,76 +35,21 @@ from isochrone.model import (
     GatewayPulse,
     LedgerNews,
     Me,
-    Objective,
     Outcome,
     OutcomeKind,
     Request,
     Timings,
 )
-from isochrone.routing import Policy, Router, draw_probes, plan_if_due, route
+from isochrone.routing import Policy, draw_probes, plan_if_due, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
 from isochrone.sim.world.flight import Flight, Message
+from isochrone.sim.world.gateway_parts import Decide, GatewayPlan, Outside
 
 _RETRIES_PER_REQUEST = 0.2
 _RETRIES_SAVED_MAX = 100.0
 _REFUSED = 503
 _PAST_REASON = 3.0
 _PAST_REASON_MS = 10_000.0
-
-Decide = Callable[[FleetView, Flight, float], Decision]
-"""How a decision comes about: `route`, or a reference that sees what no gateway can."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outside:
-    """What a gateway can do to the world.
-
-    Attributes:
-        send: put the attempt under way on its way to its node.
-        cancel: tell a node that nobody waits for a request any more.
-        probe: ask a node for its load, for a model.
-        first_token: the client is to see its first token.
-        end: the request ended: (flight, kind, now_s, timings).
-        look: a decision is due: tell this gateway all, in a world where gateways see nodes as they are.
-        gathered: this gateway has news of its ledger to tell the others in a moment.
-        cut_off: whether nothing comes from the flight's node any more.
-        forgotten: the fleet dropped a node.
-    """
-
-    send: Callable[[Flight, float], None]
-    cancel: Callable[[Flight, float], None]
-    probe: Callable[[int, str, str, float], None]
-    first_token: Callable[[Flight, float], None]
-    end: Callable[[Flight, str, float, Timings | None], None]
-    look: Callable[[int, float], None]
-    gathered: Callable[[int, float], None]
-    cut_off: Callable[[Flight], bool]
-    forgotten: Callable[[int, str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class GatewayPlan:
-    """How a gateway is set up.
-
-    Attributes:
-        router: how it decides.
-        settings: of its beliefs.
-        region: where it stands.
-        rtt_between: the region table.
-        timeout_s: when it gives a request up.
-        attempts_max: nodes tried for one request.
-        stream: clients read answers token by token.
-        slo: what those of them want who ask for an SLO.
-    """
-
-    router: Router
-    settings: FleetSettings
-    region: str
-    rtt_between: Callable[[str, str], float | None]
-    timeout_s: float
-    attempts_max: int
-    stream: bool = True
-    slo: Objective = NO_OBJECTIVE
 
 
 class SimGateway:

@@ -15,7 +15,8 @@ from isochrone.sim.spec import Job, NodeSpec
 from isochrone.sim.world.agenda import Agenda
 from isochrone.sim.world.faults import Faults
 from isochrone.sim.world.flight import Flight, Message
-from isochrone.sim.world.gateway import GatewayPlan, Outside, SimGateway
+from isochrone.sim.world.gateway import SimGateway
+from isochrone.sim.world.gateway_parts import GatewayPlan, Outside
 from isochrone.sim.world.neighbours import Neighbours
 from isochrone.sim.world.network import Network, OneWay
 from isochrone.sim.world.oracle import Oracle
