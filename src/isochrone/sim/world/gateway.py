@@ -74,7 +74,8 @@ class SimGateway:
         self.index, self.alive = index, True
         self._plan, self._outside, self._luck = plan, outside, luck
         self._decide = decide or self._route
-        self._me = Me.of(self.name, plan.region, tells=plan.router.policy.told)
+        tells = decide is None and plan.router.policy.told  # a reference that sees all needs no telling
+        self._me = Me.of(self.name, plan.region, tells=tells)
         self.fleet = self._new_fleet()
         self._budget = RetryBudget(_RETRIES_PER_REQUEST, _RETRIES_SAVED_MAX)
         self._by_node: dict[str, dict[int, Flight]] = {}
