@@ -51,7 +51,7 @@ def decode_gateway_pulse(data: bytes) -> GatewayPulse:
 
 
 def encode_ledger_news(news: LedgerNews) -> bytes:
-    """The news as MessagePack: a third of the bytes and of the time of JSON, and there is much of it."""
+    """The news as MessagePack, which is shorter than JSON: there is much of it."""
     return _packer.encode(news)
 
 
