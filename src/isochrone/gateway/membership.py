@@ -22,12 +22,13 @@ from isochrone.fleet import (
     NodeSilent,
     PulseReceived,
     RttMeasured,
+    Teller,
     Tick,
 )
 from isochrone.gateway.planner import Planner
 from isochrone.gateway.settings import GatewaySettings
 from isochrone.gateway.telling import Telling
-from isochrone.model import FleetView, GatewayPulse, Request
+from isochrone.model import FleetView, GatewayPulse, Me, Request
 from isochrone.ports import Bus, BusError, Clock, UpstreamError
 from isochrone.relay import Headers, HttpClient
 from isochrone.routing import Router
@@ -85,11 +86,10 @@ class Membership:
             fleet, clock=clock, fold=self.step, log=log, at_once_nodes_max=settings.plan_at_once_nodes_max
         )
         self.telling = Telling(
-            settings,
+            Teller(Me.of(settings.name, settings.region), self._epoch),
             fleet=fleet,
             bus=bus,
             clock=clock,
-            epoch=self._epoch,
             fold=self.step,
             spawn=self._spawn,
         )

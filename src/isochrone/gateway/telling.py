@@ -5,8 +5,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from isochrone.fleet import Event, Fleet, LedgerHeard, Teller, sent_work
-from isochrone.gateway.settings import GatewaySettings
-from isochrone.model import Estimate, Me, Request
+from isochrone.model import Estimate, Request
 from isochrone.ports import Bus, Clock
 from isochrone.routing import DEFAULT_COMPANY_SETTINGS
 from isochrone.wire import WireError
@@ -27,18 +26,17 @@ class Telling:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        teller: Teller,
         *,
         fleet: Fleet,
         bus: Bus,
         clock: Clock,
-        epoch: int,
         fold: Callable[[Event], None],
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
-        """`epoch`: that of our pulses; `fold` takes in what others tell; `spawn` runs what is to be sent."""
-        self._name, self._fleet, self._bus, self._clock, self._fold = settings.name, fleet, bus, clock, fold
-        self._teller, self._spawn = Teller(Me.of(settings.name, settings.region), epoch), spawn
+        """`teller` gathers for us; `fold` takes in what others tell; `spawn` runs what is to be sent."""
+        self._teller, self._name = teller, teller.me.name
+        self._fleet, self._bus, self._clock, self._fold, self._spawn = fleet, bus, clock, fold, spawn
         self._due: asyncio.TimerHandle | None = None
         self._stopped = False
         self.heard = self.undecodable = 0
