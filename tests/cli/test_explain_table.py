@@ -80,7 +80,14 @@ def test_every_origin_has_its_words(told, origin):
     assert any(line.startswith(f"{NAME} was found ") for line in told(a_record(origin=origin)))
 
 
-LATER = ("origin", "slo")
+def test_it_says_how_long_the_request_was_to_wait(told):
+    record = a_record()
+    lines = told(replace(record, decision=replace(record.decision, patience_ms=830.4)))
+    assert any(line.startswith("its prompt was to begin there within 830 ms;") for line in lines)
+    assert not any("was to begin" in line for line in told(record))
+
+
+LATER = ("origin", "slo", "patience_ms")
 """What the first versions did not tell of a decision; `congestion_ms` of no candidate."""
 
 

@@ -42,6 +42,25 @@ def test_every_end_releases(kind):
     assert (fleet.in_flight, seen(fleet, 1.0).own_in_flight, seen(fleet, 1.0).wait_s) == (0, 0, 0.0)
 
 
+def test_what_a_node_never_took_is_no_work_of_ours():
+    fleet = joined(rtt_ms=10.0)
+    for kind, requests in ((OutcomeKind.BALKED, 0.0), (OutcomeKind.ANSWERED, 1.0)):
+        fleet.step(a_dispatch(a_request(), service_s=3.0), 1.0)
+        fleet.step(an_outcome(a_request(), kind=kind), 1.0)
+        view = fleet.view(MODEL, 1.0)
+        memory_s = FleetSettings().flow_memory_s
+        assert view.own_requests_per_s * memory_s == pytest.approx(requests)
+        assert view.own_work_per_s * memory_s == pytest.approx(3.0 * requests)
+
+
+def test_a_node_whose_line_was_too_long_is_neither_put_aside_nor_blamed():
+    fleet = joined(rtt_ms=10.0)
+    for _ in range(20):
+        fleet.step(a_dispatch(a_request()), 1.0)
+        assert fleet.step(an_outcome(a_request(), kind=OutcomeKind.BALKED), 1.0) == ()
+    assert seen(fleet, 1.0).unavailable is None
+
+
 def test_ends_that_were_never_begun_or_came_twice_change_nothing():
     fleet = joined("a", "b")
     fleet.step(an_outcome(a_request()), 1.0)
@@ -135,8 +154,9 @@ def test_work_sent_long_after_a_report_drains_from_when_it_was_sent(term):
 
 def test_release_tells_whether_it_was_open():
     ledger = Ledger(Flow(10.0))
-    ledger.reserve("r", Reservation(1.0, 3.0, 1.0))
-    assert [ledger.release("r"), ledger.release("r"), ledger.release("x")] == [True, False, False]
+    reservation = Reservation(1.0, 3.0, 1.0)
+    ledger.reserve("r", reservation)
+    assert [ledger.release("r"), ledger.release("r"), ledger.release("x")] == [reservation, None, None]
 
 
 def test_our_own_flow_is_not_taken_for_that_of_others():

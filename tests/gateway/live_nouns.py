@@ -57,6 +57,7 @@ class Node:
     script: Script
     port: int = 0
     open: int = 0
+    heads: list[bytes] = field(default_factory=list)
     quiet: asyncio.Event = field(default_factory=asyncio.Event)
     tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
@@ -69,6 +70,7 @@ class Node:
         try:
             while not writer.is_closing():
                 head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head)
                 length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0] or 0)
                 await self.script(Talk(reader, writer), await reader.readexactly(length))
         except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):

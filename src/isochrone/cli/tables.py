@@ -193,6 +193,11 @@ def _why(record: Mapping[str, Any]) -> Text:
     origin = record.get("origin")
     if origin is not None:
         text += f"\n{first['node']} was found {_ORIGINS.get(origin, f'by {_shown(str(origin))}')}"
+    if (patience_ms := record.get("patience_ms")) is not None:
+        text += (
+            f"\nits prompt was to begin there within {patience_ms:.0f} ms; a node whose line is longer says "
+            "so at once, and the request goes elsewhere"
+        )
     if record.get("slo") is not None:
         text += f"\n{_slo_words(record['slo'], first['node'], streamed=record['stream'])}"
     return Text(text)

@@ -52,8 +52,12 @@ class Flights:
         del self._open[outcome.request_id]
         if node is None:
             return None
-        node.release(outcome.request_id)
+        balked = outcome.kind is OutcomeKind.BALKED
+        node.release(outcome.request_id, now_s, untaken=balked)
         lore, speed = self._models.of(event.request.model), node.speeds.get(event.request.model)
+        if balked:
+            lore.flow.add(-flight.estimate.service_s, now_s)
+            lore.requests.add(-1.0, now_s)
         if speed is not None and speed.ended():
             speed.write(lore.table)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):

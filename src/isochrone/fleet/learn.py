@@ -43,9 +43,12 @@ class Flow:
     _at_s: float = 0.0
 
     def add(self, work_s: float, now_s: float) -> float:
-        """Count `work_s` seconds of work that came in now; returns the flow as of now, that included."""
+        """Count `work_s` seconds of work that came in now; returns the flow as of now, that included.
+
+        Below 0 takes back what was counted a moment ago.
+        """
         self._value *= exp(-(now_s - self._at_s) / self.memory_s)
-        self._value += work_s / self.memory_s
+        self._value = max(0.0, self._value + work_s / self.memory_s)
         self._at_s = now_s
         return self._value
 

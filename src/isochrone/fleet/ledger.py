@@ -91,9 +91,9 @@ class Ledger:
         """End one of another gateway's; False when it was not open, or a report knows of it by now."""
         return self.told.pop(key, None) is not None
 
-    def release(self, request_id: str) -> bool:
-        """End one dispatch; False when it was not open (released already, or never made)."""
-        return self.open.pop(request_id, None) is not None
+    def release(self, request_id: str) -> Reservation | None:
+        """End one dispatch; None when it was not open (released already, or never made)."""
+        return self.open.pop(request_id, None)
 
     def unseen(self, reported_at_s: float, rtt_s: float) -> tuple[Reservation, ...]:
         """The open dispatches that a report heard at `reported_at_s` could not know of, in order.

@@ -228,12 +228,18 @@ class NodeBelief:
         else:
             self.count_unseen()
 
-    def release(self, request_id: str) -> None:
-        """End one dispatch; no error when it was not open."""
-        if self._ledger is not None and self._ledger.release(request_id):
-            self._table.own_in_flight[self.row] = len(self._ledger.open)
-            if self._table.own_unseen.item(self.row):
-                self.count_unseen()
+    def release(self, request_id: str, now_s: float, *, untaken: bool = False) -> None:
+        """End one dispatch, `untaken` when the node took no work by it; no error when it was not open."""
+        reservation = self._ledger.release(request_id) if self._ledger is not None else None
+        if self._ledger is None or reservation is None:
+            return
+        table, row = self._table, self.row
+        table.own_in_flight[row] = len(self._ledger.open)
+        if untaken:
+            table.own_flow[row] = self._ledger.flow.add(-reservation.service_s, now_s)
+            table.own_flow_at_s[row] = now_s
+        if table.own_unseen.item(row):
+            self.count_unseen()
 
     def count_unseen(self) -> None:
         """Count anew what of our work the last report can't know of."""

@@ -10,12 +10,15 @@ from isochrone.model import Load, OutcomeKind, Request, Timings
 from isochrone.ports import Clock, UpstreamError
 from isochrone.relay import Exchange, Headers, HttpClient, Response
 from isochrone.wire import WireError
+from isochrone.wire.http_headers import told_number
 from isochrone.wire.nodes import decode_load
 from isochrone.wire.orca import decode_orca
 from isochrone.wire.sse import split_done, split_events
 from isochrone.wire.subjects import (
+    HEADER_BALKED,
     HEADER_LOAD,
     HEADER_NODE,
+    HEADER_PATIENCE_MS,
     HEADER_TIMEOUT_MS,
     TRAILER_LOAD,
     TRAILER_TIMINGS,
@@ -23,6 +26,7 @@ from isochrone.wire.subjects import (
 from isochrone.wire.timings import decode_timings
 
 _REFUSALS = (404, 429, 503)
+_BALKED = 503
 _NODES_FAULT = (401, 403)
 _QUOTED_MAX = 300
 _QUOTED_BYTES_MAX = 64 * 1024
@@ -42,6 +46,7 @@ class Route:
         reply_headers: what the client is told beside the node's own headers.
         stall_s_max: a silent node's stream that brings nothing for so long is given up.
         dispatched: called as the request goes there, once and before anything is waited for.
+        patience_ms: where its prompt would begin later, the node is to say so at once; None to wait anyway.
     """
 
     node: str
@@ -50,6 +55,7 @@ class Route:
     reply_headers: Headers
     stall_s_max: float
     dispatched: Callable[[], None]
+    patience_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -111,13 +117,18 @@ class Attempter:
             (HEADER_TIMEOUT_MS, str(left_ms).encode()),
             *route.node_headers,
         )
+        if route.patience_ms is not None:
+            headers += ((HEADER_PATIENCE_MS, str(int(route.patience_ms)).encode()),)
         url = f"{route.url}{exchange.path}"
         response = await self.client.request("POST", url, headers, exchange.body, route.dispatched)
         try:
             status = attempt.status = response.status
-            if not response.complete:  # else the trailer's is here, which is newer
+            if not _tells_later(response):
                 self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
-            if status in _REFUSALS:
+            if status == _BALKED and (why := way.why_balked(response)):
+                attempt.end(OutcomeKind.BALKED, why)
+                await _quote(response)  # so that the connection may be used again
+            elif status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
             elif status in _NODES_FAULT or not 200 <= status < 500:
@@ -179,6 +190,13 @@ class _Way:
         self.request, self.route, self.attempt = request, route, attempt
         self._limit, self._deadline_s = limit, limit.when()
 
+    def why_balked(self, response: Response) -> str:
+        """Why the request is to go elsewhere, "" when the node was not asked, or does not say so."""
+        patience_ms, begins_ms = self.route.patience_ms, told_number(response.header(HEADER_BALKED))
+        if patience_ms is None or begins_ms is None:
+            return ""
+        return f"its prompt would have begun in {begins_ms} ms there, and was to within {patience_ms:.0f} ms"
+
     def heard_of(self, *, silent: bool) -> None:
         """The node has been silent for too long, or speaks again."""
         self.attempt.silent = silent
@@ -197,6 +215,11 @@ class _Way:
             return
         when_s = asyncio.get_running_loop().time() + patience_s
         self._limit.reschedule(when_s if self._deadline_s is None else min(when_s, self._deadline_s))
+
+
+def _tells_later(response: Response) -> bool:
+    """Whether the load in the trailer is here already, which is newer than the one in the head."""
+    return response.complete and any(name == TRAILER_LOAD for name, _ in response.trailers)
 
 
 async def _forward(exchange: Exchange, way: _Way, response: Response, first: bytes) -> bytes:

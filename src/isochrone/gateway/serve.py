@@ -183,6 +183,7 @@ class _Course:
         self._begun_s = plan.decision.at_s
         self._headers: Headers = ((HEADER_DECISION, request.id.encode()), *plan.headers)
         self._failures: list[_Failure] = []
+        self._balks = 0
         self._cards: dict[str, NodeCard] = {}
 
     async def run(self) -> int:
@@ -190,7 +191,8 @@ class _Course:
         refusal = self._hopeless()
         if refusal is not None:
             return refuse(self._exchange, refusal, self._headers)
-        while (candidate := self._next()) is not None:
+        candidate = self._plan.decision.chosen
+        while candidate is not None:
             attempt = await self._try(candidate)
             if attempt.kind is OutcomeKind.ANSWERED:
                 self._blame_those_before()
@@ -198,21 +200,24 @@ class _Course:
             if self._exchange.started:
                 await self._break_off(candidate.node, attempt)
                 return attempt.status
+            if attempt.kind is OutcomeKind.BALKED:
+                self._balks += 1
+                candidate = self._decide_anew().chosen
+                continue
             self._failures.append(_Failure(candidate.node, attempt))
             if attempt.kind is OutcomeKind.TIMED_OUT:
                 self._blame_if_past_reason(candidate, attempt)
                 break
+            candidate = self._next()
         return refuse(self._exchange, self._gave_up(), self._headers)
 
     # -- choosing ------------------------------------------------------------------------------------
 
     def _hopeless(self) -> Refusal | None:
         """Why it is not even tried, or None."""
-        decision, model = self._plan.decision, self._request.model[:128]
+        decision = self._plan.decision
         if not decision.candidates:
-            reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
-            why = reasons or "the gateway has not heard of a node that has it, and may soon"
-            return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
+            return self._no_node()
         left_ms = max(0.0, (self._request.deadline_s - decision.at_s) * 1e3)
         if decision.candidates[0].estimate.ttft_ms <= left_ms:
             return None  # nearly always: the others' estimates are not even made
@@ -227,23 +232,39 @@ class _Course:
             max(1, ceil((soonest_ms - left_ms) / 1e3)),
         )
 
+    def _no_node(self) -> Refusal:
+        decision, model = self._plan.decision, self._request.model[:128]
+        reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
+        why = reasons or "the gateway has not heard of a node that has it, and may soon"
+        return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
+
     def _next(self) -> Candidate | None:
-        """The next to try: the choice; after a failure the best by then, in another failure domain if any."""
-        if not self._failures:
-            return self._plan.decision.chosen
+        """The next to try after a failure: the best by then, in another failure domain if any."""
         if len(self._failures) >= self._parts.settings.attempts_max:
             return None
         if sum(failure.by_engine for failure in self._failures) > 1:
             return None  # two engines failed it: the third would too
+        decision = self._decide_anew()
+        candidates = {candidate.node: candidate for candidate in decision.candidates}
         failed = [failure.node for failure in self._failures]
-        view = self._parts.membership.view(self._request, self._plan.router).without(frozenset(failed))
+        node = first_independent(list(candidates), failed, self._failure_domains)
+        return candidates[node] if node is not None and self._parts.retries.spend() else None
+
+    def _decide_anew(self) -> Decision:
+        """Decide by what is believed now, without the nodes that failed."""
+        failed = frozenset(failure.node for failure in self._failures)
+        view = self._parts.membership.view(self._request, self._plan.router).without(failed)
         left = self._request.objective.after((view.now_s - self._begun_s) * 1e3)
         request = replace(self._request, objective=left)
         decision = route(view, request, self._parts.luck, self._plan.router)
         self._plan = _Plan(decision, self._plan.router)
-        candidates = {candidate.node: candidate for candidate in decision.candidates}
-        node = first_independent(list(candidates), failed, self._failure_domains)
-        return candidates[node] if node is not None and self._parts.retries.spend() else None
+        return decision
+
+    def _patience_ms(self, candidate: Candidate) -> float | None:
+        """How long to wait there; however long for one that is not the choice, or after some balks."""
+        decision, policy = self._plan.decision, self._plan.router.policy
+        may_balk = candidate is decision.chosen and self._balks < policy.balks
+        return decision.patience_ms if may_balk else None
 
     def _failure_domains(self, node: str) -> tuple[str, ...]:
         card = self._cards.get(node) or self._parts.membership.fleet.card(node)
@@ -262,7 +283,8 @@ class _Course:
             parts.prober.dispatched(request.model, self._plan.router.policy.probing.per_request)
 
         stall_s_max = parts.settings.stall_s_max
-        where = Route(node, card.url, parts.node_headers, self._headers, stall_s_max, dispatched)
+        patience_ms = self._patience_ms(candidate)
+        where = Route(node, card.url, parts.node_headers, self._headers, stall_s_max, dispatched, patience_ms)
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
         finally:
@@ -315,6 +337,8 @@ class _Course:
         return self._exchange.end()
 
     def _gave_up(self) -> Refusal:
+        if not self._failures:  # it balked, and nobody is left since
+            return self._no_node()
         last = self._failures[-1]
         if last.attempt.kind is OutcomeKind.TIMED_OUT:
             return Refusal(504, "The deadline passed before an answer began.", "deadline_exceeded")

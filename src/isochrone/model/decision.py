@@ -179,6 +179,8 @@ class Decision:
         at_s: when, on the gateway's monotonic clock.
         slo: how the choice stands to the request's SLO; None without an SLO or without a choice.
         origin: where the policy found the choice; None when it does not tell.
+        patience_ms: how long the request is to wait at the choice; where its prompt would begin later, the
+            node says so and it goes elsewhere. None: however long.
     """
 
     request_id: str
@@ -189,6 +191,7 @@ class Decision:
     at_s: float
     slo: SloRoom | None = None
     origin: Origin | None = None
+    patience_ms: float | None = None
 
     @property
     def unmet(self) -> SloRoom | None:

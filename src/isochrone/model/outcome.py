@@ -11,6 +11,8 @@ class OutcomeKind(StrEnum):
     ANSWERED = "answered"
     REFUSED = "refused"
     """The node said that it is full or leaving (503, 429)."""
+    BALKED = "balked"
+    """It would have waited there for longer than it had patience, and goes elsewhere."""
     FAILED = "failed"
     """Connection refused or lost, a broken reply, or a 5xx."""
     SILENT = "silent"

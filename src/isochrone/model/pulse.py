@@ -29,6 +29,12 @@ class Load:
     kv_used: float = 0.0
     prefill_s: float = 0.0
 
+    @property
+    def begins_in_s(self) -> float:
+        """Seconds until the prompt of a request accepted now would begin, its model being ready."""
+        full = self.running + self.queued >= self.slots
+        return max(self.prefill_s, self.wait_s) if full else self.prefill_s
+
 
 @fleeting(frozen=True, slots=True)
 class ModelPulse:

@@ -69,6 +69,11 @@ class Policy:
         return bool(getattr(self.parameters, "told", False))
 
     @property
+    def balks(self) -> int:
+        """How often a request may go elsewhere because a node's line is longer than it has patience for."""
+        return int(getattr(self.parameters, "balks", 0))
+
+    @property
     def probing(self) -> ProbeSettings:
         """How the gateway has to probe on this policy's behalf."""
         probing = getattr(self.parameters, "probing", NO_PROBES)

@@ -136,12 +136,16 @@ class Terms:
             bias_ms=node.bias_ms,
             decode_ms=self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
             congestion_ms=self.price_ms * uncached_tokens,
-            uncertainty_ms=node.error_ms + self.weights.uncertainty_ms_per_s * node.age_s,
+            uncertainty_ms=self.uncertainty_ms(node),
             prompt_tokens=round(self.prompt_tokens),
             cached_tokens=int(cached_tokens),
             output_tokens=round(self.later_tokens + 1),
             score_ms=score_ms,
         )
+
+    def uncertainty_ms(self, node: Numbers) -> float:
+        """The usual error of a prediction for this node, grown with the age of its state."""
+        return node.error_ms + self.weights.uncertainty_ms_per_s * node.age_s
 
     def slo_room(self, estimate: Estimate, *, heeded: bool = False) -> SloRoom:
         """How a node with this estimate stands to the SLO.

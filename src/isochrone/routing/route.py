@@ -9,6 +9,7 @@ from isochrone.routing.catalogue import DEFAULT_POLICY, Policy
 from isochrone.routing.choice import RANKED_MAX, Choice
 from isochrone.routing.estimate import DEFAULT_WEIGHTS, EstimateWeights
 from isochrone.routing.luck import Luck
+from isochrone.routing.patience import patience_ms
 from isochrone.routing.planning import due, make_plan
 
 _EXCLUSIONS_MAX = 32
@@ -50,6 +51,7 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
         at_s=view.now_s,
         slo=choice.slo_room(ranked[0]) if ranked and request.objective.has_slo else None,
         origin=choice.origin,
+        patience_ms=patience_ms(choice, ranked[: router.candidates_max]) if router.policy.balks else None,
     )
 
 

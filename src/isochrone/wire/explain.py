@@ -41,6 +41,7 @@ def record_fields(record: Record) -> dict[str, Any]:
         "stream": record.stream,
         "chosen": decision.chosen.node if decision.chosen else None,
         "origin": decision.origin,
+        "patience_ms": None if decision.patience_ms is None else round(decision.patience_ms, 3),
         "slo": None if decision.slo is None else _slo_fields(decision.slo),
         "candidates": [_candidate_fields(candidate) for candidate in decision.candidates],
         "exclusions": [asdict(exclusion) for exclusion in decision.exclusions],

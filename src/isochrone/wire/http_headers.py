@@ -36,10 +36,15 @@ def end_to_end(headers: Headers, without: Iterable[bytes] = ()) -> Headers:
     return tuple((name, value) for name, value in headers if name not in dropped)
 
 
-def told_count(value: bytes | None) -> int:
-    """The whole number that a header tells; 0 without one, and for anything but one to nine digits."""
+def told_number(value: bytes | None) -> int | None:
+    """The whole number that a header tells; None without one, and for anything but one to nine digits."""
     told = (value or b"").strip()
-    return int(told) if told.isdigit() and len(told) <= 9 else 0
+    return int(told) if told.isdigit() and len(told) <= 9 else None
+
+
+def told_count(value: bytes | None) -> int:
+    """The same, 0 for None."""
+    return told_number(value) or 0
 
 
 def bearer_token(authorization: bytes | None) -> str:

@@ -66,6 +66,12 @@ HEADER_OBJECTIVE = b"x-isochrone-objective"
 HEADER_NODES = b"x-isochrone-nodes"
 """In a gateway's probe of the round trip: how many nodes it knows; if few, each speaks more often."""
 
+HEADER_PATIENCE_MS = b"x-isochrone-patience-ms"
+"""In a gateway's request to a node: where its prompt would begin later than this, the node is to say so."""
+
+HEADER_BALKED = b"x-isochrone-balked"
+"""In the 503 that says so: after how many milliseconds it would have begun."""
+
 HEADER_LOAD = b"endpoint-load-metrics"
 """In the head of each answer of a node for tokens or to a probe: its load, in ORCA's JSON form."""
 

@@ -22,6 +22,11 @@ class NodeMetrics:
             "Requests refused because the node was full",
             registry=self.registry,
         )
+        self.balked = Counter(
+            "isochrone_node_balked_total",
+            "Requests that went elsewhere, since their prompts would have begun too late here",
+            registry=self.registry,
+        )
         self.failed = Counter(
             "isochrone_node_failed_total", "Requests that the engine failed", registry=self.registry
         )

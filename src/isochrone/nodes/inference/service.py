@@ -19,7 +19,7 @@ from isochrone.nodes.inference.turns import Turns
 from isochrone.ports import IsochroneError, UpstreamError
 from isochrone.relay import Exchange
 from isochrone.wire import BadRequestError, openai, orca, subjects
-from isochrone.wire.http_headers import bearer_token, told_count
+from isochrone.wire.http_headers import bearer_token, told_count, told_number
 
 _Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -78,6 +78,8 @@ class Service:
                 code="model_not_found",
             )
         job = _job(request, model, concurrency=state.desk.concurrency_next)
+        if not state.leaving and self._balks(exchange, model, now_s):
+            return None
         if state.leaving or not state.desk.admit(job, now_s):
             state.metrics.refused.inc()
             return self._refuse(exchange)
@@ -99,6 +101,20 @@ class Service:
         body = openai.error_body(503, f"{why} Try again later or elsewhere.", code="node_full")
         headers = ((b"retry-after", retry_after), self._load_header())
         exchange.reply(503, body, headers=headers)
+
+    def _balks(self, exchange: Exchange, model: ShelvedModel, now_s: float) -> bool:
+        """Say how long it would wait here, when that is longer than it has patience for; whether it is."""
+        if (patience_ms := told_number(exchange.header(subjects.HEADER_PATIENCE_MS))) is None:
+            return False
+        state = self._state
+        begins_ms = 1e3 * (state.desk.load(now_s).begins_in_s + state.shelf.ready_in_s(model))
+        if begins_ms <= patience_ms:
+            return False
+        state.metrics.balked.inc()
+        why = f"The prompt would begin in {begins_ms:.0f} ms, and was to within {patience_ms}."
+        headers = ((subjects.HEADER_BALKED, b"%d" % begins_ms), self._load_header())
+        exchange.reply(503, openai.error_body(503, why, code="balked"), headers=headers)
+        return True
 
     async def _work(self, exchange: Exchange, request: Request, model: ShelvedModel, job: Job) -> None:
         state, watch = self._state, Stopwatch(admitted_s=job.admitted_at_s)

@@ -13,6 +13,9 @@ gateways that all took the best would herd. The least estimate of them wins.
 A request with an SLO that several nodes keep has time to spare, which others may lack. It goes where it takes
 least from them, among these candidates and some more nodes drawn by lot. Where no node keeps it, the soonest
 is taken, and the decision tells by how much it misses.
+
+The request tells the node how long it is to wait there; where the line is longer, it balks and is placed anew
+(`isochrone.routing.patience`).
 """
 
 from collections.abc import Sequence
@@ -54,6 +57,8 @@ class Parameters:
         own: what a millisecond of its own is worth to such a request, against one of others.
         spares: nodes of our own, drawn by lot, that such a request looks at too.
         told: heed what the other gateways of our company tell that they send.
+        balks: how often a request may turn from a node whose line is longer than it has patience for, at most
+            8; 0: it waits wherever it was sent.
     """
 
     draws: float = 0.0
@@ -67,6 +72,7 @@ class Parameters:
     own: float = 0.1
     spares: int = 8
     told: bool = True
+    balks: int = 2
 
     def __post_init__(self) -> None:
         within("draws", self.draws, 0, 64)
@@ -76,6 +82,7 @@ class Parameters:
         within("fill", self.fill, 0, 1)
         within("own", self.own, 0, 100)
         within("spares", self.spares, 0, 64)
+        within("balks", self.balks, 0, 8)
 
 
 def rank(choice: Choice, luck: Luck, parameters: Parameters) -> Sequence[int]:

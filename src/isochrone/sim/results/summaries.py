@@ -16,7 +16,7 @@ from isochrone.sim.results.rows import codes, ended_as, numbers, tpots_ms, truth
 from isochrone.sim.results.statistics import mean, quantile
 
 SUMMARY_FILE = "summary.json"
-_MESSAGES = ("pulses", "probes", "announcements", "ledger_news")
+_MESSAGES = ("pulses", "probes", "announcements", "ledger_news", "balks")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,13 @@ class RunSummary:
         queue_ms: mean over answers.
         hit_share: cached prompt tokens over all prompt tokens of answers.
         cold_share: answers that waited for their model to load.
-        prediction_error: median of |predicted - seen| / seen TTFT, over answers by the first attempt.
+        prediction_error: median of |predicted - seen| / seen TTFT, over answers by the first attempt, or by
+            the one after a balk, whose prediction does not foresee what that cost.
         busiest_over_mean: requests of the busiest node over those of the average node.
-        messages_per_request: pulses, probes, announcements and news of ledgers of the whole run over all its
-            requests.
-        retry_amplification: attempts over requests that were attempted at all.
+        messages_per_request: pulses, probes, announcements, news of ledgers and balks of the whole run over
+            all its requests.
+        retry_amplification: attempts over requests that were attempted at all; those that ended since a
+            request balked not counted.
         slo_requests: how many asked for the SLO.
         slo_kept_share: answers within the SLO over those; NaN when none asked.
         others_ttft_ms: as `ttft_ms`, of those that did not ask.

@@ -26,6 +26,8 @@ class Flight:
         age_s: age of the chosen node's state at the decision.
         rtt_ms: round trip to it, as believed.
         head_due_s: when the first token is due at the gateway; the end never comes before it.
+        patience_ms: how long it is to wait at the node tried now; None for however long.
+        balks: attempts that ended since a node's line was longer than that.
         done: it has ended.
     """
 
@@ -44,6 +46,8 @@ class Flight:
     age_s: float = 0.0
     rtt_ms: float = 0.0
     head_due_s: float = 0.0
+    patience_ms: float | None = None
+    balks: int = 0
     done: bool = False
 
 
@@ -58,6 +62,7 @@ class Message:
             for a connection that was refused or lost.
         load: the node's load, when it told.
         timings: at the end of an answer.
+        balked: of a 503, the node would have let it wait longer than it had patience for.
     """
 
     flight: Flight
@@ -65,6 +70,7 @@ class Message:
     status: int
     load: Load | None = None
     timings: Timings | None = None
+    balked: bool = False
 
     @property
     def stale(self) -> bool:

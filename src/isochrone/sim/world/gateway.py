@@ -59,7 +59,7 @@ class SimGateway:
         index: its number.
         alive: whether it is up.
         fleet: its beliefs.
-        retries, probes, dispatched: counts.
+        retries, balks, probes, dispatched: counts.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class SimGateway:
         self._probing = plan.router.policy.probing.per_request
         self._pulses = 0
         self.teller = Teller(self._me, 0)
-        self.retries = self.probes = self.dispatched = 0
+        self.retries = self.balks = self.probes = self.dispatched = 0
 
     def _new_fleet(self) -> Fleet:
         return Fleet(self._plan.settings, self._me, self._plan.rtt_between)
@@ -152,7 +152,7 @@ class SimGateway:
 
     def _route(self, view: FleetView, flight: Flight, now_s: float) -> Decision:
         request = flight.request
-        if flight.failed and request.objective.has_slo:
+        if (flight.failed or flight.balks) and request.objective.has_slo:
             left = request.objective.after((now_s - flight.admitted_s) * 1e3)
             request = replace(request, objective=left)
         return route(view, request, self._luck, self._plan.router)
@@ -161,6 +161,8 @@ class SimGateway:
         belief = self.fleet.belief(candidate.node)
         if belief is None:  # only a reference that sees the truth can name a node that we do not know
             return self._end(flight, "refused", now_s)
+        may_balk = candidate is decision.chosen and flight.balks < self._plan.router.policy.balks
+        flight.patience_ms = decision.patience_ms if may_balk else None
         if candidate is not decision.chosen:  # who is tried stands first, as in every decision
             others = (other for other in decision.candidates if other is not candidate)
             decision = replace(decision, candidates=(candidate, *others))
@@ -197,9 +199,7 @@ class SimGateway:
         """After a failure: the best by then, in another failure domain if any; or the end."""
         if len(flight.failed) >= self._plan.attempts_max or len(flight.failed_by_engine) > 1:
             return self._end(flight, "failed", now_s)
-        self._outside.look(self.index, now_s)
-        view = self._view(flight, now_s).without(frozenset(flight.failed))
-        decision = self._decide(view, flight, now_s)
+        decision = self._decide_anew(flight, now_s)
         candidates = {candidate.node: candidate for candidate in decision.candidates}
         node = first_independent(list(candidates), flight.failed, self._failure_domains)
         if node is None or not self._budget.spend():
@@ -246,7 +246,25 @@ class SimGateway:
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
         kind = OutcomeKind.REFUSED if message.status == _REFUSED else OutcomeKind.FAILED
-        self._failed(flight, kind, message.status, now_s)
+        if message.balked:
+            self._balked(flight, now_s)
+        else:
+            self._failed(flight, kind, message.status, now_s)
+
+    def _balked(self, flight: Flight, now_s: float) -> None:
+        """It would have waited there for too long: decide anew, by what is known now."""
+        self._finish(flight, OutcomeKind.BALKED, _REFUSED, now_s)
+        flight.balks += 1
+        self.balks += 1
+        decision = self._decide_anew(flight, now_s)
+        if decision.chosen is None:
+            return self._end(flight, "failed" if flight.failed else "refused", now_s)
+        return self._try(flight, decision, decision.chosen, now_s)
+
+    def _decide_anew(self, flight: Flight, now_s: float) -> Decision:
+        self._outside.look(self.index, now_s)
+        view = self._view(flight, now_s).without(frozenset(flight.failed))
+        return self._decide(view, flight, now_s)
 
     def _too_late(self, message: Message, now_s: float) -> bool:
         """Whether nobody waits for it any more; a deadline that passed is noted at the next tick."""

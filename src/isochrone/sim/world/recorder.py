@@ -67,7 +67,10 @@ class Recorder:
         row, columns = flight.job.id, self._columns
         self.ended += 1
         self.by_kind[kind] += 1
-        values: dict[str, float] = {"kind": self._codes["kind"][kind], "attempts": flight.attempt}
+        values: dict[str, float] = {
+            "kind": self._codes["kind"][kind],
+            "attempts": flight.attempt - flight.balks,
+        }
         if timings is not None:
             values |= {
                 "total_ms": (at_client_s - flight.job.at_s) * 1e3,

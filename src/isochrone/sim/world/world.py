@@ -229,6 +229,10 @@ class World:
             load = self._told_load(node, now_s)
             self._answer(now_s + error_ms / 1e3, node, Message(flight, attempt, 500, load))
             return
+        if self._balks(flight, node, now_s):
+            load = self.yard.load(node, now_s)
+            self._answer(now_s, node, Message(flight, attempt, 503, load, balked=True))
+            return
         self._flights[node, flight.job.id] = flight
         if not self.yard.submit(node, flight.job, now_s):
             del self._flights[node, flight.job.id]
@@ -236,6 +240,10 @@ class World:
             self._answer(now_s, node, Message(flight, attempt, 503, load))
         if self._wants_idle_news:
             self._look_idle(node, now_s)
+
+    def _balks(self, flight: Flight, node: int, now_s: float) -> bool:
+        patience_ms, model = flight.patience_ms, flight.request.model
+        return patience_ms is not None and 1e3 * self.yard.begins_in_s(node, model, now_s) > patience_ms
 
     def _answer(self, now_s: float, node: int, message: Message) -> None:
         """Send a failure back."""
@@ -363,6 +371,7 @@ class World:
             "ledger_news": self.ledger_news,
             "dispatched": sum(gateway.dispatched for gateway in self.gateways),
             "retries": sum(gateway.retries for gateway in self.gateways),
+            "balks": sum(gateway.balks for gateway in self.gateways),
             "events": self.agenda.done,
             "virtual_s": self.agenda.now_s,
             **self.recorder.by_kind,

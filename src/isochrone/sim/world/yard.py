@@ -125,6 +125,11 @@ class Yard:
         """The node's load, as it tells it in a response."""
         return self.nodes[index].load(now_s)
 
+    def begins_in_s(self, index: int, model: str, now_s: float) -> float:
+        """Seconds until the prompt of a request that comes now would begin, as the node expects."""
+        node = self.nodes[index]
+        return node.load(now_s).begins_in_s + node.ready_in_s(model, now_s)
+
     def is_idle(self, index: int) -> bool:
         """Whether a new prompt would begin there at once."""
         return self.nodes[index].idle
