@@ -240,12 +240,6 @@ class SimNode:
             self._pulses = pulses
         return self._pulses
 
-    def ready_in_s(self, model: str, now_s: float) -> float:
-        """Seconds until a model answers, were it asked for now, as the node expects; 0 for one unknown."""
-        self._run(now_s)
-        engine = self._engines.get(model)
-        return 0.0 if engine is None else self._loads.ready_in_s(engine, now_s)
-
     @property
     def memory_free_bytes(self) -> int:
         """Memory that weights could take without an eviction."""

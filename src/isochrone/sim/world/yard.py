@@ -128,7 +128,9 @@ class Yard:
     def begins_in_s(self, index: int, model: str, now_s: float) -> float:
         """Seconds until the prompt of a request that comes now would begin, as the node expects."""
         node = self.nodes[index]
-        return node.load(now_s).begins_in_s + node.ready_in_s(model, now_s)
+        claims = (claim for claim in node.model_pulses(now_s) if claim.name == model)
+        ready_in_s = next((claim.ready_in_s for claim in claims), 0.0)
+        return node.load(now_s).begins_in_s + ready_in_s
 
     def is_idle(self, index: int) -> bool:
         """Whether a new prompt would begin there at once."""
