@@ -14,7 +14,7 @@ from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
 from isochrone.model.outcome import Outcome, OutcomeKind, Timings
 from isochrone.model.places import UNKNOWN_RTT_MS, Places
-from isochrone.model.plan import NOWHERE, Company, Homes, Plan
+from isochrone.model.plan import NOWHERE, Company, Homes, Meeting, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
 from isochrone.model.pulse import Load, ModelPulse, Pulse
 from isochrone.model.request import NO_OBJECTIVE, Objective, PromptBlocks, Request
@@ -48,6 +48,7 @@ __all__ = [
     "ListedColumns",
     "Load",
     "Me",
+    "Meeting",
     "ModelCard",
     "ModelFlow",
     "ModelPulse",

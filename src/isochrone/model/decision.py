@@ -24,7 +24,7 @@ class Estimate:
         cached_tokens: of these, believed to be in the node's prefix cache.
         output_tokens: expected length of the answer.
         score_ms: what `soonest` compares: first token, weighed decode, congestion and uncertainty.
-        congestion_ms: what its prompt takes from those who come after.
+        congestion_ms: what its prompt takes from those who come after, and what those take whom it may meet.
     """
 
     rtt_ms: float

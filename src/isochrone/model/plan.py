@@ -53,6 +53,23 @@ class Company:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Meeting:
+    """What it costs to choose a node that others choose before they hear of it; arrays of shape (nodes,).
+
+    Attributes:
+        before_ms: how long a request is expected to wait for those that come there before it, unheard.
+        behind: how many are expected to come there behind it whose gateways did not hear of it.
+    """
+
+    before_ms: Floats
+    behind: Floats
+
+    def without(self, gone: int, last: int) -> "Meeting":
+        """The same after node `gone` left and `last` took its index."""
+        return Meeting(_filled(self.before_ms, gone, last), _filled(self.behind, gone, last))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Plan:
     """Draw weights for one model, and what is expected of everybody else; good for some tenths of a second.
 
@@ -87,6 +104,7 @@ class Plan:
             from the same front before we hear of it, not all should see the same one best.
         busy: work that everybody offers over the slots of the usable nodes, 0 to 0.9; 0 where many gateways
             share all: what is believed of waits there is too old to pay a slower node for.
+        meeting: what it costs to meet the company's other requests; None where they are heard of at once.
     """
 
     made_at_s: float
@@ -107,6 +125,7 @@ class Plan:
     front_kinds: Indices = field(default_factory=lambda: np.empty(0, np.intp))
     lots: int = 1
     busy: float = 0.0
+    meeting: Meeting | None = None
 
     def without(self, gone: int, last: int) -> "Plan":
         """The same after node `gone` left and `last`, the last of the view, took its index."""
@@ -119,6 +138,7 @@ class Plan:
             service_s=_filled(self.service_s, gone, last),
             prefill_share=_filled(self.prefill_share, gone, last),
             homes=self.homes.without(gone, last) if self.homes is not None else None,
+            meeting=self.meeting.without(gone, last) if self.meeting is not None else None,
             gathering=_renamed(self.gathering, gone, last),
             front=_moved(self.front, gone, last),
             front_s=self.front_s[self.front != gone],

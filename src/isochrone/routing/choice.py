@@ -53,6 +53,7 @@ class Choice:
         self.view, self.request, self._weights = view, request, weights
         self.wanted = min(wanted, RANKED_MAX)
         self._terms = Terms.of(view, request, weights)
+        self._meeting = view.plan.meeting if view.plan is not None else None
         self.origin: Origin | None = None
         self.heeds_slo = False
         self._looked: dict[int, Looked] = {}
@@ -95,6 +96,8 @@ class Choice:
         if unknown:
             nodes = self.view.nodes.look(unknown, self.request.blocks)
             scores = self._terms.scores(nodes)
+            if self._meeting is not None:
+                scores = self._terms.meet(self._meeting, unknown, nodes, scores)
             for index, numbers, (score_ms, cached_tokens) in zip(unknown, nodes, scores, strict=True):
                 looked[index] = (score_ms, index, cached_tokens, numbers)
         return [looked[index] for index in indices]

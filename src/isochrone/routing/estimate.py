@@ -2,7 +2,7 @@
 
     ttft  = rtt + wait + cold + max(0, prefill_base + prefill_per_token * (prompt - cached) + bias)
     total = ttft + tpot * (output - 1)
-    score = ttft + beta * tpot * (output - 1) + price * (prompt - cached) + kappa * uncertainty
+    score = ttft + beta * tpot * (output - 1) + price * (prompt - cached) + meeting + kappa * uncertainty
 
 A node close by may be far in time: this function is where that is seen. Its terms are told in
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from isochrone.model import Estimate, FleetView, Floats, Numbers, Objective, Request, SloRoom
+from isochrone.model import Estimate, FleetView, Floats, Meeting, Numbers, Objective, Request, SloRoom
 
 PRIOR_PREFILL_BASE_MS = 50.0
 PRIOR_PREFILL_MS_PER_TOKEN = 5.0
@@ -33,6 +33,7 @@ class EstimateWeights:
         line: of `beta_whole`, the share that is taken away for each share of the slots that is busy. Where
             one waits others do: a long answer had better leave the fast nodes, where all go, to short ones.
         congestion: weight of what a request takes from those who come after it.
+        meeting: weight of others that choose the same node unheard.
         kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
         uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
         slo_margin: so many times its uncertainty a node's first token must come before an SLO's limit.
@@ -42,6 +43,7 @@ class EstimateWeights:
     beta_whole: float = 1.0
     line: float = 1.0
     congestion: float = 0.5
+    meeting: float = 1.0
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
     slo_margin: float = 1.0
@@ -122,21 +124,40 @@ class Terms:
             scores.append((ttft_ms + later_ms + kappa * uncertainty_ms, cached_tokens))
         return scores
 
+    def meet(
+        self, meeting: Meeting, indices: Iterable[int], nodes: Iterable[Numbers], scores: Iterable[Score]
+    ) -> list[Score]:
+        """The scores with what it costs to meet others there; nodes that came after the plan have none."""
+        dearer, planned, weight = list[Score](), len(meeting.behind), self.weights.meeting
+        for index, node, (score_ms, cached_tokens) in zip(indices, nodes, scores, strict=True):
+            if index < planned:
+                base_ms, ms_per_token = _prefill_speed(node)
+                prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
+                met_ms = meeting.before_ms.item(index) + meeting.behind.item(index) * prefill_ms
+                dearer.append((score_ms + weight * met_ms, cached_tokens))
+            else:
+                dearer.append((score_ms, cached_tokens))
+        return dearer
+
     def estimate(self, node: Numbers, score: Score) -> Estimate:
         """The score with all its terms."""
         score_ms, cached_tokens = score
         base_ms, ms_per_token = _prefill_speed(node)
         uncached_tokens = self.prompt_tokens - cached_tokens
         prefill_ms = base_ms + ms_per_token * uncached_tokens
+        uncertainty_ms = self.uncertainty_ms(node)
+        decode_ms = self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS)
+        begun_ms = node.rtt_ms + (node.wait_s + node.ready_in_s) * 1e3 + max(0.0, prefill_ms + node.bias_ms)
+        own_ms = begun_ms + self.beta * decode_ms + self.weights.kappa * uncertainty_ms
         return Estimate(
             rtt_ms=node.rtt_ms,
             wait_ms=node.wait_s * 1e3,
             cold_ms=node.ready_in_s * 1e3,
             prefill_ms=prefill_ms,
             bias_ms=node.bias_ms,
-            decode_ms=self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS),
-            congestion_ms=self.price_ms * uncached_tokens,
-            uncertainty_ms=self.uncertainty_ms(node),
+            decode_ms=decode_ms,
+            congestion_ms=max(0.0, score_ms - own_ms),
+            uncertainty_ms=uncertainty_ms,
             prompt_tokens=round(self.prompt_tokens),
             cached_tokens=int(cached_tokens),
             output_tokens=round(self.later_tokens + 1),

@@ -29,6 +29,6 @@ def patience_ms(choice: Choice, ranked: Sequence[int]) -> float | None:
     expected_ms = 1e3 * (chosen.wait_s + chosen.ready_in_s)
     elsewhere_ms = min(choice.score_ms(other) + choice.uncertainty_ms(other) for other in ranked[1:])
     spare_ms = max(0.0, elsewhere_ms - choice.score_ms(ranked[0]))
-    if choice.request.objective.has_slo:
+    if choice.heeds_slo:
         spare_ms = max(spare_ms, choice.slo_room(ranked[0]).ttft_room_ms or 0.0)
     return expected_ms + chosen.rtt_ms + spare_ms

@@ -25,6 +25,7 @@ from isochrone.routing.company import find_company
 from isochrone.routing.estimate import EstimateWeights, ServiceColumns, typical
 from isochrone.routing.gathering import gather
 from isochrone.routing.homes import DEFAULT_HOME_SETTINGS, divide, homes_max
+from isochrone.routing.meeting import find_meeting
 
 _BISECTIONS = 24
 _WORK_MIN_S = 1e-3
@@ -130,6 +131,7 @@ def make_plan(
         front_kinds=_kinds(service_s[front]) if request.wants_completion else front[:0],
         lots=_lots(together.unheard, len(front), settings),
         busy=_busy(own + others, columns.slots[usable]) if len(front) else 0.0,
+        meeting=find_meeting(view, together, columns, service.score_ms, service.prefill_ms),
     )
 
 
