@@ -1,9 +1,12 @@
 """Our own work on a node counts from the dispatch to the end, whatever the end, and never twice."""
 
+from dataclasses import replace
+
 import pytest
 from fleet_nouns import (
     IDLE,
     MODEL,
+    READY,
     a_card,
     a_dispatch,
     a_pulse,
@@ -20,9 +23,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from isochrone.fleet import Dispatched, FleetSettings, LoadReported, PulseReceived, Tick
 from isochrone.fleet.learn import Flow
 from isochrone.fleet.ledger import Ledger, Reservation
-from isochrone.model import Load, OutcomeKind, Request
+from isochrone.model import Load, ModelState, OutcomeKind, PromptBlocks, Request, Timings
 
 BUSY = Load(1, running=1, wait_s=2.0, backlog_s=2.0)
+ON_DISK = replace(READY, state=ModelState.ON_DISK, ready_in_s=10.0)
 
 
 def test_the_next_view_waits_for_what_was_just_sent():
@@ -51,6 +55,32 @@ def test_what_a_node_never_took_is_no_work_of_ours():
         memory_s = FleetSettings().flow_memory_s
         assert view.own_requests_per_s * memory_s == pytest.approx(requests)
         assert view.own_work_per_s * memory_s == pytest.approx(3.0 * requests)
+
+
+def test_a_node_that_balked_is_loading_nothing_for_us_and_tells_how_long_it_would_take():
+    fleet = joined(rtt_ms=10.0, models=(ON_DISK,))
+    for told_s in (10.0, 300.0):
+        fleet.step(a_dispatch(a_request()), 1.0)
+        assert seen(fleet, 1.0).models[MODEL].state is ModelState.LOADING
+        fleet.step(an_outcome(a_request(), kind=OutcomeKind.BALKED, ready_in_s=told_s), 1.0)
+        model = seen(fleet, 5.0).models[MODEL]
+        assert (model.state, model.ready_in_s) == (ModelState.ON_DISK, told_s)
+    fleet.step(a_dispatch(a_request()), 5.0)
+    fleet.step(an_outcome(a_request(), kind=OutcomeKind.BALKED), 5.0)
+    assert seen(fleet, 5.0).models[MODEL].ready_in_s == 0.0
+
+
+def test_a_model_that_was_believed_ready_and_is_not_takes_its_prefixes_along():
+    fleet = joined(rtt_ms=10.0)
+    request = a_request(blocks=PromptBlocks((1, 2), 64))
+    fleet.step(a_dispatch(request), 1.0)
+    fleet.step(an_outcome(request, timings=Timings(prefill_ms=50.0, prompt_tokens=100)), 1.0)
+    assert seen(fleet, 1.0).models[MODEL].cached_prefix
+    fleet.step(a_dispatch(request), 2.0)
+    fleet.step(an_outcome(request, kind=OutcomeKind.BALKED, ready_in_s=7.0), 2.0)
+    model = seen(fleet, 2.0).models[MODEL]
+    assert (model.state, model.ready_in_s) == (ModelState.ON_DISK, 7.0)
+    assert not model.cached_prefix
 
 
 def test_a_node_whose_line_was_too_long_is_neither_put_aside_nor_blamed():

@@ -6,7 +6,7 @@ from fleet_nouns import IDLE, MODEL, a_card, a_dispatch, a_plan, a_pulse, a_requ
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.fleet import Fleet, LedgerHeard, PulseReceived, RttMeasured
+from isochrone.fleet import Fleet, LedgerHeard, PulseReceived, RttMeasured, Teller
 from isochrone.fleet.ledger import TOLD_MAX
 from isochrone.fleet.settings import FleetSettings
 from isochrone.model import Company, EndedWork, LedgerNews, Load, Me, SentWork
@@ -68,6 +68,42 @@ def test_what_ended_counts_no_more_and_what_never_began_is_no_error():
     fleet.step(word(work("r"), work("s", service_s=1.0)), 1.0)
     fleet.step(ended(("r", "a"), ("never", "a"), ("s", "stranger")), 1.0)
     assert wait_s(fleet, 1.0) == pytest.approx(1.0)
+
+
+def test_what_a_node_did_not_take_is_out_of_its_flow_again():
+    fleet = joined(rtt_ms=10.0, now_s=1.0, load=Load(1, inflow=0.3))
+    flows = [seen(fleet, 1.0).others_inflow]
+    fleet.step(word(work()), 1.0)
+    flows.append(seen(fleet, 1.0).others_inflow)
+    untaken = EndedWork("r", "a", untaken=True)
+    fleet.step(LedgerHeard(LedgerNews("other", 1, 2, ended=(untaken,))), 1.0)
+    flows.append(seen(fleet, 1.0).others_inflow)
+    assert flows == pytest.approx([0.3, 0.0, 0.3])
+    assert wait_s(fleet, 1.0) == 0.0
+
+
+def test_one_that_balked_and_came_again_in_the_same_moment_is_there():
+    teller, fleet = Teller(Me.of("other", "", tells=True), 1), joined(rtt_ms=10.0, now_s=1.0)
+    mates = frozenset({"us"})
+    teller.sent(work(), mates, 1.0)
+    teller.ended("r", "a", untaken=True)
+    teller.sent(work(), mates, 1.0)
+    fleet.step(LedgerHeard(teller.take(1.0)[1]), 1.0)
+    assert wait_s(fleet, 1.0) == pytest.approx(3.0)
+    teller.ended("r", "a")
+    fleet.step(LedgerHeard(teller.take(1.0)[1]), 1.0)
+    assert wait_s(fleet, 1.0) == 0.0
+
+
+def test_one_that_balked_and_comes_again_later_is_there_too():
+    teller, fleet = Teller(Me.of("other", "", tells=True), 1), joined(rtt_ms=10.0, now_s=1.0)
+    for _ in range(2):
+        teller.sent(work(), frozenset({"us"}), 1.0)
+        fleet.step(LedgerHeard(teller.take(1.0)[1]), 1.0)
+        assert wait_s(fleet, 1.0) == pytest.approx(3.0)
+        teller.ended("r", "a", untaken=True)
+    fleet.step(LedgerHeard(teller.take(1.0)[1]), 1.0)
+    assert wait_s(fleet, 1.0) == 0.0
 
 
 def test_a_report_that_knows_of_it_takes_its_place():

@@ -87,8 +87,30 @@ async def test_a_refusal_is_a_refusal_though_it_was_to_wait_only_so_long() -> No
     assert patience_ms(heads[0]) is not None
 
 
-@pytest.mark.parametrize("told", [b"", b"soon", b"-1", b"1" * 10])
-async def test_what_is_no_number_is_a_refusal(told: bytes) -> None:
+IDLE = encode_orca(Load(slots=1))
+
+
+async def test_where_it_is_the_model_that_is_not_ready_the_other_node_is_next_though_this_one_has_no_line() -> (
+    None
+):
+    answer, _, ends, _ = await asked(BALKED % (b"endpoint-load-metrics: %s\r\n" % IDLE), ANSWER)
+    assert answer.status == 200
+    (first_kind, first), (second_kind, second) = ends
+    assert (first_kind, second_kind) == ("balked", "answered")
+    assert first != second
+
+
+async def test_a_failure_and_then_a_balk_leave_out_the_node_that_failed() -> None:
+    broken = b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}"
+    answer, _, ends, _ = await asked(broken, TOLD, TOLD, ANSWER, names=("a", "b", "c"))
+    assert answer.status == 200
+    kinds, nodes = zip(*ends, strict=True)
+    assert kinds == ("failed", "balked", "balked", "answered")
+    assert nodes[0] not in nodes[1:]
+
+
+@pytest.mark.parametrize("told", [b"", b"soon", b"-1", b"1" * 10, b"0"])
+async def test_what_is_no_time_too_long_is_a_refusal(told: bytes) -> None:
     answer, _, ends, _ = await asked(TOLD.replace(b"60000", told), ANSWER)
     assert answer.status == 200
     assert [kind for kind, _ in ends] == ["refused", "answered"]

@@ -196,7 +196,7 @@ def _why(record: Mapping[str, Any]) -> Text:
     if (patience_ms := record.get("patience_ms")) is not None:
         text += (
             f"\nits prompt was to begin there within {patience_ms:.0f} ms; a node whose line is longer says "
-            "so at once, and the request goes elsewhere"
+            "so at once, and the request is placed anew"
         )
     if record.get("slo") is not None:
         text += f"\n{_slo_words(record['slo'], first['node'], streamed=record['stream'])}"

@@ -58,6 +58,8 @@ class Flights:
         if balked:
             lore.flow.add(-flight.estimate.service_s, now_s)
             lore.requests.add(-1.0, now_s)
+            if speed is not None:
+                speed.balked(flight, outcome.ready_in_s, now_s)
         if speed is not None and speed.ended():
             speed.write(lore.table)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):

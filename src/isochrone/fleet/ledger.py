@@ -87,9 +87,9 @@ class Ledger:
             return False
         return adds
 
-    def release_told(self, key: tuple[str, str]) -> bool:
-        """End one of another gateway's; False when it was not open, or a report knows of it by now."""
-        return self.told.pop(key, None) is not None
+    def release_told(self, key: tuple[str, str]) -> Reservation | None:
+        """End one of another gateway's; None when it was not open, or a report knows of it by now."""
+        return self.told.pop(key, None)
 
     def release(self, request_id: str) -> Reservation | None:
         """End one dispatch; None when it was not open (released already, or never made)."""

@@ -1,7 +1,7 @@
 """What is believed of one node."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from isochrone.fleet.learn import Flow
@@ -216,10 +216,25 @@ class NodeBelief:
         if reservation.at_s > self.load_at_s - table.rtt_ms.item(row) / 1e3:
             self._add(reservation, only_adds=self._ledger.reserve_told(key, reservation))
 
-    def release_told(self, keys: Sequence[tuple[str, str]]) -> None:
-        """End some of another gateway's; no error when one was not counted, or is no more."""
-        if self._ledger is not None and sum(self._ledger.release_told(key) for key in keys):
+    def release_told(self, untaken: Mapping[tuple[str, str], bool], now_s: float) -> None:
+        """End some of another gateway's, by whether the node took no work by it.
+
+        No error when one was not counted, or is no more.
+        """
+        if self._ledger is None:
+            return
+        ended = {key: self._ledger.release_told(key) for key in untaken}
+        for key, reservation in ended.items():
+            if reservation is not None and untaken[key]:
+                self._take_back(reservation, now_s)
+        if any(ended.values()):
             self.count_unseen()
+
+    def _take_back(self, reservation: Reservation, now_s: float) -> None:
+        """The node took no work by that one."""
+        if self._ledger is not None:
+            self._table.own_flow[self.row] = self._ledger.flow.add(-reservation.service_s, now_s)
+            self._table.own_flow_at_s[self.row] = now_s
 
     def _add(self, reservation: Reservation, *, only_adds: bool) -> None:
         """Count one that was just made; what others told may come in another order than it counts in."""
@@ -236,8 +251,7 @@ class NodeBelief:
         table, row = self._table, self.row
         table.own_in_flight[row] = len(self._ledger.open)
         if untaken:
-            table.own_flow[row] = self._ledger.flow.add(-reservation.service_s, now_s)
-            table.own_flow_at_s[row] = now_s
+            self._take_back(reservation, now_s)
         if table.own_unseen.item(row):
             self.count_unseen()
 

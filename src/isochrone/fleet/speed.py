@@ -174,6 +174,18 @@ class Speed:
         self.heard_at_s = now_s
         return True
 
+    def balked(self, flight: Flight, ready_in_s: float, now_s: float) -> None:
+        """The node did not take a request, and said after how long the model would have been ready.
+
+        So nothing is loading on our behalf, and what is not ready is not in memory, or is loading for others.
+        """
+        state = ModelState.READY
+        if ready_in_s > 0.0:
+            loads = self.pulse.state is ModelState.LOADING and flight.load_ms is None
+            state = ModelState.LOADING if loads else ModelState.ON_DISK
+        if state is not self.pulse.state or state is not ModelState.READY:
+            self.hear(replace(self.pulse, state=state, ready_in_s=ready_in_s), now_s)
+
     def sent(self, request: Request) -> Sent:
         """A request is on its way there: from now on the node is believed to hold its prompt."""
         self.in_flight += 1

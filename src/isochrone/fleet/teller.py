@@ -32,7 +32,7 @@ class Teller:
     told: int = 0
     _seq: int = 0
     _sent: list[tuple[float, SentWork]] = field(default_factory=list)
-    _ended: list[EndedWork] = field(default_factory=list)
+    _ended: dict[tuple[str, str], EndedWork] = field(default_factory=dict)
     _open: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
 
     def sent(self, work: SentWork, mates: frozenset[str], now_s: float) -> bool:
@@ -40,6 +40,7 @@ class Teller:
         if not mates:
             return False
         first = not self.mates
+        self._ended.pop((work.request, work.node), None)  # it balked and comes again; ends are read last
         self._sent.append((now_s, work))
         self._open[work.request, work.node] = mates
         if len(self._open) > OPEN_MAX:
@@ -48,13 +49,16 @@ class Teller:
         self.told += 1
         return first
 
-    def ended(self, request: str, node: str) -> bool:
-        """A request is on its node no more: who was told of it is to know. Returns as `sent` does."""
+    def ended(self, request: str, node: str, *, untaken: bool = False) -> bool:
+        """A request is on its node no more: who was told of it is to know. Returns as `sent` does.
+
+        `untaken` when the node took no work by it.
+        """
         mates = self._open.pop((request, node), None)
         if mates is None:
             return False
         first = not self.mates
-        self._ended.append(EndedWork(request, node))
+        self._ended[request, node] = EndedWork(request, node, untaken)
         self.mates |= mates
         return first
 
@@ -70,7 +74,7 @@ class Teller:
             replace(work, age_s=now_s - at_s) for at_s, work in self._sent if now_s - at_s <= AGE_S_MAX
         )
         news = LedgerNews(
-            self.me.name, self.epoch, self._seq, self.me.region, sent=sent, ended=tuple(self._ended)
+            self.me.name, self.epoch, self._seq, self.me.region, sent=sent, ended=tuple(self._ended.values())
         )
         mates, self.mates = self.mates, frozenset()
         self._sent.clear()

@@ -43,13 +43,13 @@ class Told:
                 node.reserve_told((news.gateway, work.request), reservation, now_s)
                 self._worsen(work, node)
                 self.heard += 1
-        left: dict[str, list[tuple[str, str]]] = {}
+        left: dict[str, dict[tuple[str, str], bool]] = {}
         for ended in news.ended:
-            left.setdefault(ended.node, []).append((news.gateway, ended.request))
-        for name, keys in left.items():
+            left.setdefault(ended.node, {})[news.gateway, ended.request] = ended.untaken
+        for name, untaken in left.items():
             node = nodes.get(name)
             if node is not None:
-                node.release_told(keys)
+                node.release_told(untaken, now_s)
 
     def _is_new(self, news: LedgerNews, now_s: float) -> bool:
         epoch, seq, at_s = self._last.get(news.gateway, (-1, -1, now_s))

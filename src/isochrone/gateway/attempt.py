@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from isochrone.fleet import LoadReported
 from isochrone.gateway.membership import Membership
-from isochrone.model import Load, OutcomeKind, Request, Timings
+from isochrone.model import Load, OutcomeKind, Request, Timings, ready_in_s
 from isochrone.ports import Clock, UpstreamError
 from isochrone.relay import Exchange, Headers, HttpClient, Response
 from isochrone.wire import WireError
@@ -70,6 +70,14 @@ class Attempt:
     detail: str = ""
     retry_after_s: int | None = None
     silent: bool = False
+    ready_in_s: float = 0.0
+
+    def balked(self, begins_ms: int, patience_ms: float, load: Load | None) -> None:
+        """Its prompt would have begun too late; what of that is not the line is the model's load."""
+        why = f"its prompt would have begun in {begins_ms} ms there, and was to within {patience_ms:.0f} ms"
+        self.end(OutcomeKind.BALKED, why)
+        line_s = load.begins_in_s if load is not None else 0.0
+        self.ready_in_s = ready_in_s(begins_ms / 1e3, line_s)
 
     def end(self, kind: OutcomeKind, detail: str = "") -> None:
         """Note how it ended."""
@@ -123,11 +131,13 @@ class Attempter:
         response = await self.client.request("POST", url, headers, exchange.body, route.dispatched)
         try:
             status = attempt.status = response.status
+            load = None
             if not _tells_later(response):
-                self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
-            if status == _BALKED and (why := way.why_balked(response)):
-                attempt.end(OutcomeKind.BALKED, why)
+                load = self._hear_load(route.node, response.header(HEADER_LOAD), decode_orca)
+            begins_ms = way.balked_ms(response) if status == _BALKED else None
+            if begins_ms is not None:
                 await _quote(response)  # so that the connection may be used again
+                attempt.balked(begins_ms, route.patience_ms or 0.0, load)
             elif status in _REFUSALS:
                 attempt.retry_after_s = _whole(response.header(b"retry-after"))
                 attempt.end(OutcomeKind.REFUSED, await _quote(response))
@@ -168,15 +178,16 @@ class Attempter:
             except WireError:
                 self.membership.undecodable += 1
 
-    def _hear_load(self, node: str, told: bytes | None, decode: Callable[[bytes], Load]) -> None:
+    def _hear_load(self, node: str, told: bytes | None, decode: Callable[[bytes], Load]) -> Load | None:
         if told is None:
-            return
+            return None
         try:
             load = decode(told)
         except WireError:
             self.membership.undecodable += 1
-            return
+            return None
         self.membership.step(LoadReported(node, load))
+        return load
 
 
 class _Way:
@@ -190,12 +201,12 @@ class _Way:
         self.request, self.route, self.attempt = request, route, attempt
         self._limit, self._deadline_s = limit, limit.when()
 
-    def why_balked(self, response: Response) -> str:
-        """Why the request is to go elsewhere, "" when the node was not asked, or does not say so."""
+    def balked_ms(self, response: Response) -> int | None:
+        """When its prompt would have begun, where the node was asked and that is too late; else None."""
         patience_ms, begins_ms = self.route.patience_ms, told_number(response.header(HEADER_BALKED))
-        if patience_ms is None or begins_ms is None:
-            return ""
-        return f"its prompt would have begun in {begins_ms} ms there, and was to within {patience_ms:.0f} ms"
+        if patience_ms is None or begins_ms is None or begins_ms <= int(patience_ms):
+            return None
+        return begins_ms
 
     def heard_of(self, *, silent: bool) -> None:
         """The node has been silent for too long, or speaks again."""

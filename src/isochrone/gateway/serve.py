@@ -202,7 +202,9 @@ class _Course:
                 return attempt.status
             if attempt.kind is OutcomeKind.BALKED:
                 self._balks += 1
-                candidate = self._decide_anew().chosen
+                candidate = self._best(self._decide_anew())
+                if not self._failures and (refusal := self._hopeless()) is not None:
+                    return refuse(self._exchange, refusal, self._headers)
                 continue
             self._failures.append(_Failure(candidate.node, attempt))
             if attempt.kind is OutcomeKind.TIMED_OUT:
@@ -244,11 +246,17 @@ class _Course:
             return None
         if sum(failure.by_engine for failure in self._failures) > 1:
             return None  # two engines failed it: the third would too
-        decision = self._decide_anew()
+        candidate = self._best(self._decide_anew())
+        return candidate if candidate is not None and self._parts.retries.spend() else None
+
+    def _best(self, decision: Decision) -> Candidate | None:
+        """The choice; after a failure the best in another failure domain, if there is any."""
+        if not self._failures:
+            return decision.chosen
         candidates = {candidate.node: candidate for candidate in decision.candidates}
         failed = [failure.node for failure in self._failures]
         node = first_independent(list(candidates), failed, self._failure_domains)
-        return candidates[node] if node is not None and self._parts.retries.spend() else None
+        return None if node is None else candidates[node]
 
     def _decide_anew(self) -> Decision:
         """Decide by what is believed now, without the nodes that failed."""
@@ -288,7 +296,8 @@ class _Course:
         try:
             await parts.attempter.run(self._exchange, request, where, attempt)
         finally:
-            parts.membership.telling.finished(request, node)
+            untaken = attempt.kind is OutcomeKind.BALKED
+            parts.membership.telling.finished(request, node, untaken=untaken)
             outcome = self._outcome(node, attempt)
             parts.records.add(outcome)
             parts.metrics.attempted(outcome, candidate.estimate)
@@ -307,6 +316,7 @@ class _Course:
             total_ms=(now_s - attempt.sent_s) * 1e3,
             timings=attempt.timings,
             detail=attempt.detail,
+            ready_in_s=attempt.ready_in_s,
         )
 
     # -- blaming -------------------------------------------------------------------------------------

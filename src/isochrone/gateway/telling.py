@@ -63,9 +63,9 @@ class Telling:
             work = sent_work(request.id, node, request.model, estimate)
             self._gathered(first=self._teller.sent(work, company.mates, self._clock.now_s()))
 
-    def finished(self, request: Request, node: str) -> None:
-        """It is on that node no more."""
-        self._gathered(first=self._teller.ended(request.id, node))
+    def finished(self, request: Request, node: str, *, untaken: bool = False) -> None:
+        """It is on that node no more; `untaken` when the node took no work by it."""
+        self._gathered(first=self._teller.ended(request.id, node, untaken=untaken))
 
     # -- out -----------------------------------------------------------------------------------------
 

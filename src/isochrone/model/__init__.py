@@ -12,7 +12,7 @@ from isochrone.model.gateway import NOBODY, EndedWork, GatewayPulse, LedgerNews,
 from isochrone.model.key import KEYS_MAX, NO_LIMITS, Key, KeyLimits
 from isochrone.model.listed import ListedColumns, name_hash
 from isochrone.model.node import ModelCard, ModelState, NodeCard
-from isochrone.model.outcome import Outcome, OutcomeKind, Timings
+from isochrone.model.outcome import Outcome, OutcomeKind, Timings, ready_in_s
 from isochrone.model.places import UNKNOWN_RTT_MS, Places
 from isochrone.model.plan import NOWHERE, Company, Homes, Meeting, Plan
 from isochrone.model.probe import NO_PROBES, Probe, ProbeSettings
@@ -75,4 +75,5 @@ __all__ = [
     "Timings",
     "fleeting",
     "name_hash",
+    "ready_in_s",
 ]

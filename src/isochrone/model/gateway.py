@@ -64,10 +64,11 @@ class SentWork:
 
 @dataclass(frozen=True, slots=True)
 class EndedWork:
-    """A request that is on a node no more, however it ended."""
+    """A request that is on a node no more, however it ended; `untaken` when the node took no work by it."""
 
     request: str
     node: str
+    untaken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from enum import StrEnum
 
 from isochrone.model.fleeting import fleeting
 
+_ROUNDED_S = 5e-3
+
 
 class OutcomeKind(StrEnum):
     """How one attempt at one node ended."""
@@ -12,7 +14,7 @@ class OutcomeKind(StrEnum):
     REFUSED = "refused"
     """The node said that it is full or leaving (503, 429)."""
     BALKED = "balked"
-    """It would have waited there for longer than it had patience, and goes elsewhere."""
+    """It would have waited there for longer than it had patience, and is placed anew."""
     FAILED = "failed"
     """Connection refused or lost, a broken reply, or a 5xx."""
     SILENT = "silent"
@@ -21,6 +23,14 @@ class OutcomeKind(StrEnum):
     """The deadline passed first."""
     CANCELLED = "cancelled"
     """The client went away."""
+
+
+def ready_in_s(begins_in_s: float, line_s: float) -> float:
+    """After how long a model would have been ready, where a prompt would have begun so late behind this line.
+
+    What is left of rounding is nothing.
+    """
+    return begins_in_s - line_s if begins_in_s - line_s > _ROUNDED_S else 0.0
 
 
 @fleeting(frozen=True, slots=True)
@@ -62,6 +72,7 @@ class Outcome:
         total_ms: dispatch to the end.
         timings: what the node measured, when it said so.
         detail: what went wrong, in words.
+        ready_in_s: of a balk, after how long the model would have been ready there, 0 when it is.
     """
 
     request_id: str
@@ -72,3 +83,4 @@ class Outcome:
     total_ms: float = 0.0
     timings: Timings | None = None
     detail: str = ""
+    ready_in_s: float = 0.0

@@ -9,7 +9,8 @@ makes it wait, and what arrives behind waits for it, though its gateway might ha
     cost(node)   = before * prefill of a typical prompt + behind * prefill of ours
 
 A mate's next request goes to each node in share, by a softmax of the scores as we believe them, with the
-mate's round trip in place of ours.
+mate's round trip in place of ours; both by the region table, so that what a node's own line adds is the same
+for all.
 
 Source: the multinomial logit model of choice (McFadden, "Conditional logit analysis of qualitative choice
 behavior", 1974): who chooses by costs of which we know all but some noise.
@@ -33,25 +34,31 @@ def find_meeting(
 
     `scores_ms` and `prefill_ms`: of a typical request from here, shape (nodes,).
     """
-    rates = defaultdict[str, float](float)
-    for peer in view.peers:
-        if peer.name in company.mates:
-            rates[peer.region] += peer.requests_per_s
-    here = view.me.region
-    if not any(region != here for region in rates) or not columns.available.any():
+    rates_per_s, here = _rates_per_s(view, company), view.me.region
+    if not any(region != here for region in rates_per_s) or not columns.available.any():
         return None
-    bare_ms = np.where(columns.available, scores_ms - columns.rtt_ms, np.inf)
+    ours_ms = view.places.rtt_ms_from(here)[columns.region]
+    bare_ms = np.where(columns.available, scores_ms - ours_ms, np.inf)
     before, behind = np.zeros(len(bare_ms)), np.zeros(len(bare_ms))
-    for region, rate_per_s in rates.items():
-        rtt_ms = view.places.rtt_ms_from(region)[columns.region]
+    for region, rate_per_s in rates_per_s.items():
+        theirs_ms = view.places.rtt_ms_from(region)[columns.region]
         way_s = DEFAULT_COMPANY_SETTINGS.told_after_s
         if region != here:
             way_s += view.places.rtt_ms(region, here) / 2e3
-        nearer_s = (columns.rtt_ms - rtt_ms) / 2e3
-        sent = rate_per_s * _shares(bare_ms + rtt_ms)
+        nearer_s = (ours_ms - theirs_ms) / 2e3
+        sent = rate_per_s * _shares(bare_ms + theirs_ms)
         before += sent * np.maximum(0.0, way_s + nearer_s)
         behind += sent * np.maximum(0.0, way_s - nearer_s)
     return Meeting(before * prefill_ms, behind)
+
+
+def _rates_per_s(view: FleetView, company: Company) -> dict[str, float]:
+    """Requests a second of our mates, by region; of those whose way to us is not known, none."""
+    rates, here = defaultdict[str, float](float), view.me.region
+    for peer in view.peers:
+        if peer.name in company.mates and view.places.known_rtt_ms(peer.region, here) is not None:
+            rates[peer.region] += peer.requests_per_s
+    return rates
 
 
 def _shares(scores_ms: Floats) -> Floats:

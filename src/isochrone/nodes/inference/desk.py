@@ -93,13 +93,18 @@ class Desk:
 
     def admit(self, job: Job, now_s: float) -> bool:
         """Take a request in as the last to wait; False when all slots and the queue are full."""
-        if len(self.running) + len(self.waiting) >= self.slots + self.queue_max:
+        if self.full:
             return False
         job.admitted_at_s = now_s
         self.waiting[job.id] = job
         self.flow.add(job.service_s, now_s)
         self.service_s.add(job.service_s)
         return True
+
+    @property
+    def full(self) -> bool:
+        """Whether all slots and the queue are taken."""
+        return len(self.running) + len(self.waiting) >= self.slots + self.queue_max
 
     @property
     def concurrency_next(self) -> int:

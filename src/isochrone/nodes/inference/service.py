@@ -78,11 +78,12 @@ class Service:
                 code="model_not_found",
             )
         job = _job(request, model, concurrency=state.desk.concurrency_next)
-        if not state.leaving and self._balks(exchange, model, now_s):
-            return None
-        if state.leaving or not state.desk.admit(job, now_s):
+        if state.leaving or state.desk.full:
             state.metrics.refused.inc()
             return self._refuse(exchange)
+        if self._balks(exchange, model, now_s):
+            return None
+        state.desk.admit(job, now_s)
         state.shelf.use(model)
         self._idle_news.look()
         try:
@@ -112,7 +113,7 @@ class Service:
             return False
         state.metrics.balked.inc()
         why = f"The prompt would begin in {begins_ms:.0f} ms, and was to within {patience_ms}."
-        headers = ((subjects.HEADER_BALKED, b"%d" % begins_ms), self._load_header())
+        headers = ((subjects.HEADER_BALKED, b"%d" % ceil(begins_ms)), self._load_header())
         exchange.reply(503, openai.error_body(503, why, code="balked"), headers=headers)
         return True
 

@@ -62,7 +62,7 @@ class Message:
             for a connection that was refused or lost.
         load: the node's load, when it told.
         timings: at the end of an answer.
-        balked: of a 503, the node would have let it wait longer than it had patience for.
+        begins_in_s: of a 503 since it had no patience to wait so long: when its prompt would have begun.
     """
 
     flight: Flight
@@ -70,7 +70,7 @@ class Message:
     status: int
     load: Load | None = None
     timings: Timings | None = None
-    balked: bool = False
+    begins_in_s: float | None = None
 
     @property
     def stale(self) -> bool:

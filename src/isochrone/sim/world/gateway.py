@@ -39,6 +39,7 @@ from isochrone.model import (
     OutcomeKind,
     Request,
     Timings,
+    ready_in_s,
 )
 from isochrone.routing import Policy, draw_probes, plan_if_due, route
 from isochrone.sim.spec import BYTES_PER_TOKEN, Job
@@ -134,8 +135,7 @@ class SimGateway:
         self._outside.look(self.index, now_s)
         decision = self._decide(self._view(flight, now_s), flight, now_s)
         candidate = decision.chosen
-        left_ms = (flight.deadline_s - now_s) * 1e3
-        if candidate is None or all(c.estimate.ttft_ms > left_ms for c in decision.candidates):
+        if candidate is None or self._hopeless(decision, flight, now_s):
             flight.decision = None if candidate is None else decision
             return self._end(flight, "refused", now_s)
         return self._try(flight, decision, candidate, now_s)
@@ -200,12 +200,11 @@ class SimGateway:
         if len(flight.failed) >= self._plan.attempts_max or len(flight.failed_by_engine) > 1:
             return self._end(flight, "failed", now_s)
         decision = self._decide_anew(flight, now_s)
-        candidates = {candidate.node: candidate for candidate in decision.candidates}
-        node = first_independent(list(candidates), flight.failed, self._failure_domains)
-        if node is None or not self._budget.spend():
+        candidate = self._best(decision, flight)
+        if candidate is None or not self._budget.spend():
             return self._end(flight, "failed", now_s)
         self.retries += 1
-        return self._try(flight, decision, candidates[node], now_s)
+        return self._try(flight, decision, candidate, now_s)
 
     def _failure_domains(self, node: str) -> tuple[str, ...]:
         belief = self.fleet.belief(node)
@@ -233,7 +232,7 @@ class SimGateway:
             flight.head_s = now_s if self._plan.stream else None
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
-        self._finish(flight, OutcomeKind.ANSWERED, 200, now_s, message.timings)
+        self._finish(flight, OutcomeKind.ANSWERED, 200, now_s, timings=message.timings)
         for node in flight.failed_by_engine:
             self.step(Blamed(node, "failed what another answered"), now_s)
         self._end(flight, "answered", now_s, message.timings)
@@ -246,20 +245,35 @@ class SimGateway:
         if message.load is not None:
             self.step(LoadReported(flight.node_name, message.load), now_s)
         kind = OutcomeKind.REFUSED if message.status == _REFUSED else OutcomeKind.FAILED
-        if message.balked:
-            self._balked(flight, now_s)
+        if message.begins_in_s is not None:
+            self._balked(flight, message, now_s)
         else:
             self._failed(flight, kind, message.status, now_s)
 
-    def _balked(self, flight: Flight, now_s: float) -> None:
+    def _balked(self, flight: Flight, message: Message, now_s: float) -> None:
         """It would have waited there for too long: decide anew, by what is known now."""
-        self._finish(flight, OutcomeKind.BALKED, _REFUSED, now_s)
+        line_s = message.load.begins_in_s if message.load is not None else 0.0
+        loads_s = ready_in_s(message.begins_in_s or 0.0, line_s)
+        self._finish(flight, OutcomeKind.BALKED, _REFUSED, now_s, ready_in_s=loads_s)
         flight.balks += 1
         self.balks += 1
         decision = self._decide_anew(flight, now_s)
-        if decision.chosen is None:
-            return self._end(flight, "failed" if flight.failed else "refused", now_s)
-        return self._try(flight, decision, decision.chosen, now_s)
+        candidate, failed = self._best(decision, flight), bool(flight.failed)
+        if candidate is None or (not failed and self._hopeless(decision, flight, now_s)):
+            return self._end(flight, "failed" if failed else "refused", now_s)
+        return self._try(flight, decision, candidate, now_s)
+
+    def _hopeless(self, decision: Decision, flight: Flight, now_s: float) -> bool:
+        """Whether no candidate would begin to answer in time."""
+        return all(c.estimate.ttft_ms > (flight.deadline_s - now_s) * 1e3 for c in decision.candidates)
+
+    def _best(self, decision: Decision, flight: Flight) -> Candidate | None:
+        """The choice; after a failure the best in another failure domain, if there is any."""
+        if not flight.failed:
+            return decision.chosen
+        candidates = {candidate.node: candidate for candidate in decision.candidates}
+        node = first_independent(list(candidates), flight.failed, self._failure_domains)
+        return None if node is None else candidates[node]
 
     def _decide_anew(self, flight: Flight, now_s: float) -> Decision:
         self._outside.look(self.index, now_s)
@@ -349,7 +363,14 @@ class SimGateway:
     # -- the end -------------------------------------------------------------------------------------
 
     def _finish(
-        self, flight: Flight, kind: OutcomeKind, status: int, now_s: float, timings: Timings | None = None
+        self,
+        flight: Flight,
+        kind: OutcomeKind,
+        status: int,
+        now_s: float,
+        *,
+        timings: Timings | None = None,
+        ready_in_s: float = 0.0,
     ) -> None:
         """One attempt ended."""
         self._by_node.get(flight.node_name, {}).pop(flight.job.id, None)
@@ -362,9 +383,11 @@ class SimGateway:
             ttft_ms=ttft_ms,
             total_ms=(now_s - flight.sent_s) * 1e3,
             timings=timings,
+            ready_in_s=ready_in_s,
         )
         self.step(Finished(flight.request, outcome), now_s)
-        if self.teller.ended(flight.request.id, flight.node_name):
+        untaken = kind is OutcomeKind.BALKED
+        if self.teller.ended(flight.request.id, flight.node_name, untaken=untaken):
             self._outside.gathered(self.index, now_s)
 
     def _end(self, flight: Flight, kind: str, now_s: float, timings: Timings | None = None) -> None:

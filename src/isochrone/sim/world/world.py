@@ -229,9 +229,9 @@ class World:
             load = self._told_load(node, now_s)
             self._answer(now_s + error_ms / 1e3, node, Message(flight, attempt, 500, load))
             return
-        if self._balks(flight, node, now_s):
+        if (begins_in_s := self._balks(flight, node, now_s)) is not None:
             load = self.yard.load(node, now_s)
-            self._answer(now_s, node, Message(flight, attempt, 503, load, balked=True))
+            self._answer(now_s, node, Message(flight, attempt, 503, load, begins_in_s=begins_in_s))
             return
         self._flights[node, flight.job.id] = flight
         if not self.yard.submit(node, flight.job, now_s):
@@ -241,9 +241,13 @@ class World:
         if self._wants_idle_news:
             self._look_idle(node, now_s)
 
-    def _balks(self, flight: Flight, node: int, now_s: float) -> bool:
-        patience_ms, model = flight.patience_ms, flight.request.model
-        return patience_ms is not None and 1e3 * self.yard.begins_in_s(node, model, now_s) > patience_ms
+    def _balks(self, flight: Flight, node: int, now_s: float) -> float | None:
+        """When its prompt would begin, where that is later than it has patience and the node is not full."""
+        if flight.patience_ms is None:
+            return None
+        begins_in_s = self.yard.begins_in_s(node, flight.request.model, now_s)
+        late = begins_in_s is not None and 1e3 * begins_in_s > flight.patience_ms
+        return begins_in_s if late else None
 
     def _answer(self, now_s: float, node: int, message: Message) -> None:
         """Send a failure back."""

@@ -125,12 +125,18 @@ class Yard:
         """The node's load, as it tells it in a response."""
         return self.nodes[index].load(now_s)
 
-    def begins_in_s(self, index: int, model: str, now_s: float) -> float:
-        """Seconds until the prompt of a request that comes now would begin, as the node expects."""
+    def begins_in_s(self, index: int, model: str, now_s: float) -> float | None:
+        """Seconds until the prompt of a request that comes now would begin, as the node expects.
+
+        None where it is full, and refuses.
+        """
         node = self.nodes[index]
+        load, hardware = node.load(now_s), node.spec.hardware
+        if load.running + load.queued >= hardware.slots + hardware.queue_max:
+            return None
         claims = (claim for claim in node.model_pulses(now_s) if claim.name == model)
         ready_in_s = next((claim.ready_in_s for claim in claims), 0.0)
-        return node.load(now_s).begins_in_s + ready_in_s
+        return load.begins_in_s + ready_in_s
 
     def is_idle(self, index: int) -> bool:
         """Whether a new prompt would begin there at once."""
