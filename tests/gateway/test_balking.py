@@ -8,9 +8,12 @@ from live_nouns import Heard, Live, Talk, live
 from isochrone.model import Load
 from isochrone.wire.orca import encode_orca
 
-LONG_LINE = encode_orca(Load(slots=1, running=1, queued=5, wait_s=60.0, backlog_s=60.0, prefill_s=60.0))
+LONG_LINE, LONGER_LINE = (
+    encode_orca(Load(slots=1, running=1, queued=5, wait_s=s, backlog_s=s, prefill_s=s)) for s in (60.0, 90.0)
+)
 BALKED = b"HTTP/1.1 503 No\r\nx-isochrone-balked: 60000\r\n%scontent-length: 2\r\n\r\n{}"
 TOLD = BALKED % (b"endpoint-load-metrics: %s\r\n" % LONG_LINE)
+LONGER = BALKED.replace(b"60000", b"90000") % (b"endpoint-load-metrics: %s\r\n" % LONGER_LINE)
 REFUSED = b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
 ANOTHER_POLICY = "x-isochrone-policy: soonest:balks=0"
@@ -57,13 +60,13 @@ async def test_it_goes_to_the_other_node_and_the_client_never_knows() -> None:
 
 
 async def test_a_node_whose_line_is_shorter_than_the_others_after_all_is_asked_again() -> None:
-    answer, _, ends, _ = await asked(TOLD, TOLD, ANSWER)
+    answer, _, ends, _ = await asked(TOLD, LONGER, ANSWER)
     assert answer.status == 200
     assert [kind for kind, _ in ends] == ["balked", "balked", "answered"]
 
 
 async def test_after_two_balks_it_waits_however_long() -> None:
-    _, heads, _, _ = await asked(TOLD, TOLD, ANSWER)
+    _, heads, _, _ = await asked(TOLD, LONGER, ANSWER)
     assert [patience_ms(head) is None for head in heads] == [False, False, True]
 
 
@@ -75,7 +78,7 @@ async def test_where_it_has_nowhere_to_go_or_the_policy_waits_no_node_is_told(na
 
 
 async def test_a_node_that_says_so_unasked_has_refused() -> None:
-    answer, _, ends, _ = await asked(TOLD, TOLD, TOLD, REFUSED)
+    answer, _, ends, _ = await asked(TOLD, LONGER, TOLD, REFUSED)
     assert [kind for kind, _ in ends] == ["balked", "balked", "refused", "refused"]
     assert answer.status == 503
 
@@ -90,9 +93,7 @@ async def test_a_refusal_is_a_refusal_though_it_was_to_wait_only_so_long() -> No
 IDLE = encode_orca(Load(slots=1))
 
 
-async def test_where_it_is_the_model_that_is_not_ready_the_other_node_is_next_though_this_one_has_no_line() -> (
-    None
-):
+async def test_where_the_model_is_not_ready_the_other_node_is_next() -> None:
     answer, _, ends, _ = await asked(BALKED % (b"endpoint-load-metrics: %s\r\n" % IDLE), ANSWER)
     assert answer.status == 200
     (first_kind, first), (second_kind, second) = ends
@@ -102,7 +103,7 @@ async def test_where_it_is_the_model_that_is_not_ready_the_other_node_is_next_th
 
 async def test_a_failure_and_then_a_balk_leave_out_the_node_that_failed() -> None:
     broken = b"HTTP/1.1 500 No\r\ncontent-length: 2\r\n\r\n{}"
-    answer, _, ends, _ = await asked(broken, TOLD, TOLD, ANSWER, names=("a", "b", "c"))
+    answer, _, ends, _ = await asked(broken, TOLD, LONGER, ANSWER, names=("a", "b", "c"))
     assert answer.status == 200
     kinds, nodes = zip(*ends, strict=True)
     assert kinds == ("failed", "balked", "balked", "answered")
