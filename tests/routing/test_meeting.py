@@ -16,14 +16,14 @@ EAST, WEST, MIDDLE = "east", "west", "middle"
 RTT_MS = {frozenset((EAST, WEST)): 200.0, frozenset((EAST, MIDDLE)): 100.0, frozenset((WEST, MIDDLE)): 100.0}
 
 
-def rtt_between(a: str, b: str) -> float:
-    return 0.0 if a == b else RTT_MS[frozenset((a, b))]
+def rtt_between(a: str, b: str) -> float | None:
+    return 0.0 if a == b else RTT_MS.get(frozenset((a, b)))
 
 
 def a_fleet(*mates: tuple[str, float], waits_s: tuple[float, ...] = (0.0, 0.0, 0.0)) -> FleetView:
     """A node in each region and a gateway in the east; `mates` are (region, requests a second)."""
     nodes = [
-        a_node(region, region=region, rtt_ms=rtt_between(EAST, region), wait_s=wait_s)
+        a_node(region, region=region, rtt_ms=rtt_between(EAST, region) or 0.0, wait_s=wait_s)
         for region, wait_s in zip((EAST, MIDDLE, WEST), waits_s, strict=True)
     ]
     peers = tuple(
@@ -81,6 +81,20 @@ def test_where_no_node_is_usable_nothing_is_worked_out():
     view = a_fleet((WEST, 2.0))
     gone = [replace(node, unavailable="is leaving") for node in view.nodes]
     assert meeting(replace(FleetView.of(MODEL, gone, 100.0), peers=view.peers, places=view.places)) is None
+
+
+def test_of_mates_whose_way_is_not_known_nothing_is_expected():
+    assert meeting(a_fleet(("nowhere", 5.0))) is None
+    known, mixed = met(a_fleet((WEST, 2.0))), met(a_fleet((WEST, 2.0), ("nowhere", 5.0)))
+    assert mixed.before_ms == pytest.approx(known.before_ms)
+
+
+def test_what_a_node_s_own_line_adds_is_the_same_for_all():
+    view = a_fleet((WEST, 2.0))
+    slow = [replace(node, rtt_ms=node.rtt_ms + 40.0) for node in view.nodes]
+    far = replace(view, nodes=a_view(*slow).nodes)
+    assert met(far).before_ms == pytest.approx(met(view).before_ms)
+    assert met(far).behind == pytest.approx(met(view).behind)
 
 
 def test_the_score_counts_it_with_the_prompt_at_hand_and_explains_itself():

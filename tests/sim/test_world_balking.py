@@ -1,6 +1,6 @@
 """In a world nodes say, as live ones do, where a prompt would wait longer than it has patience for."""
 
-from world_nouns import run_world, scenario
+from world_nouns import built, run_world, scenario
 
 from isochrone.fleet import Finished
 from isochrone.model import OutcomeKind
@@ -38,6 +38,21 @@ def test_none_balks_more_often_than_it_may_and_none_is_worked_on_where_it_balked
     }
     assert sum(node.jobs_done for node in ran.world.yard.nodes) == len(ran.jobs)
     assert set(ran.answered("attempts").tolist()) == {1}
+
+
+def test_a_full_node_refuses_instead() -> None:
+    world, jobs = built(scenario({"hardware.box.queue_max": 0}))
+    assert [world.yard.submit(0, job, 0.0) for job in jobs[:3]] == [True, True, False]
+    assert world.yard.begins_in_s(0, "toy", 0.0) is None
+    assert world.yard.begins_in_s(1, "toy", 0.0) == 0.0
+
+
+def test_a_load_of_the_model_is_waited_for_too() -> None:
+    world, _ = built(scenario())
+    world.yard.unload_model(0, "toy", 0.0)
+    begins_in_s = world.yard.begins_in_s(0, "toy", 0.0)
+    assert begins_in_s is not None
+    assert begins_in_s > 0.5  # the box loads it in a second
 
 
 def test_a_policy_that_does_not_balk_waits() -> None:
