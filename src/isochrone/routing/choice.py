@@ -77,9 +77,9 @@ class Choice:
         """The score of that node's estimate, without the estimate."""
         return self._look(index)[0]
 
-    def uncertainty_ms(self, index: int) -> float:
-        """The usual error of that node's prediction, grown with the age of its state."""
-        return self._terms.uncertainty_ms(self._look(index)[3])
+    def uncertainty_ms(self, numbers: Numbers) -> float:
+        """The usual error of a prediction for a node with these numbers, grown with the age of its state."""
+        return self._terms.uncertainty_ms(numbers)
 
     def typical_score_ms(self, index: int) -> float:
         """That node's score for a request of the length that prompts lately had, nothing of it cached.

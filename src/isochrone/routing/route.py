@@ -42,16 +42,17 @@ def route(view: FleetView, request: Request, luck: Luck, router: Router | None =
     router = router or Router()
     choice = Choice(view, request, router.weights, router.candidates_max)
     ranked = router.policy.decide(choice, luck) if router.policy.checks or choice.any_usable else ()
+    told = ranked[: router.candidates_max]
     return Decision(
         request_id=request.id,
         model=request.model,
         policy=router.policy.name,
-        candidates=choice.tell(ranked[: router.candidates_max]),
+        candidates=choice.tell(told),
         exclusions=_exclusions(view) if not ranked or len(view.nodes) <= _NODES_TOLD_MAX else (),
         at_s=view.now_s,
         slo=choice.slo_room(ranked[0]) if ranked and request.objective.has_slo else None,
         origin=choice.origin,
-        patience_ms=patience_ms(choice, ranked[: router.candidates_max]) if router.policy.balks else None,
+        patience_ms=patience_ms(choice, told) if router.policy.balks else None,
     )
 
 
