@@ -61,7 +61,8 @@ def assert_books_balance(ran: Ran, ends: dict[int, int]) -> None:
     asked = np.array([each.output_tokens for each in ran.jobs])
     np.testing.assert_array_equal(rows["tokens_out"], np.where(ran.kind("answered"), asked, 0))
     assert rows["attempts"].max() <= scenario.gateways.attempts_max
-    assert rows["attempts"].sum() == sum(gateway.dispatched for gateway in world.gateways)
+    balks = sum(gateway.balks for gateway in world.gateways)
+    assert rows["attempts"].sum() + balks == sum(gateway.dispatched for gateway in world.gateways)
     for gateway in world.gateways:
         assert gateway.fleet.in_flight == gateway.open_flights == 0
         for belief in gateway.fleet.beliefs():
