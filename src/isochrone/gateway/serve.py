@@ -217,9 +217,11 @@ class _Course:
 
     def _hopeless(self) -> Refusal | None:
         """Why it is not even tried, or None."""
-        decision = self._plan.decision
+        decision, model = self._plan.decision, self._request.model[:128]
         if not decision.candidates:
-            return self._no_node()
+            reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
+            why = reasons or "the gateway has not heard of a node that has it, and may soon"
+            return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
         left_ms = max(0.0, (self._request.deadline_s - decision.at_s) * 1e3)
         if decision.candidates[0].estimate.ttft_ms <= left_ms:
             return None  # nearly always: the others' estimates are not even made
@@ -233,12 +235,6 @@ class _Course:
             "deadline_unreachable",
             max(1, ceil((soonest_ms - left_ms) / 1e3)),
         )
-
-    def _no_node(self) -> Refusal:
-        decision, model = self._plan.decision, self._request.model[:128]
-        reasons = "; ".join(f"{e.node} {e.why}" for e in decision.exclusions[:_REASONS_MAX])
-        why = reasons or "the gateway has not heard of a node that has it, and may soon"
-        return Refusal(503, f"No node can serve '{model}' now: {why}.", "no_node_available", 1)
 
     def _next(self) -> Candidate | None:
         """The next to try after a failure: the best by then, in another failure domain if any."""
@@ -347,8 +343,6 @@ class _Course:
         return self._exchange.end()
 
     def _gave_up(self) -> Refusal:
-        if not self._failures:  # it balked, and nobody is left since
-            return self._no_node()
         last = self._failures[-1]
         if last.attempt.kind is OutcomeKind.TIMED_OUT:
             return Refusal(504, "The deadline passed before an answer began.", "deadline_exceeded")

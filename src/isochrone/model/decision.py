@@ -180,7 +180,7 @@ class Decision:
         slo: how the choice stands to the request's SLO; None without an SLO or without a choice.
         origin: where the policy found the choice; None when it does not tell.
         patience_ms: how long the request is to wait at the choice; where its prompt would begin later, the
-            node says so and it goes elsewhere. None: however long.
+            node says so and it is placed anew. None: however long.
     """
 
     request_id: str

@@ -24,7 +24,7 @@ class NodeMetrics:
         )
         self.balked = Counter(
             "isochrone_node_balked_total",
-            "Requests that went elsewhere, since their prompts would have begun too late here",
+            "Requests not taken, since their prompts would have begun later than they were to",
             registry=self.registry,
         )
         self.failed = Counter(
