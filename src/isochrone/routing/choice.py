@@ -77,9 +77,15 @@ class Choice:
         """The score of that node's estimate, without the estimate."""
         return self._look(index)[0]
 
-    def uncertainty_ms(self, numbers: Numbers) -> float:
-        """The usual error of a prediction for a node with these numbers, grown with the age of its state."""
-        return self._terms.uncertainty_ms(numbers)
+    def doubted_ms(self, indices: Collection[int]) -> float:
+        """The least score among these nodes, the usual error of each on top of its own."""
+        growth_ms_per_s = self._weights.uncertainty_ms_per_s
+        return min(
+            [
+                score_ms + (numbers.error_ms + growth_ms_per_s * numbers.age_s)
+                for score_ms, _, _, numbers in self.look(indices)
+            ]
+        )
 
     def typical_score_ms(self, index: int) -> float:
         """That node's score for a request of the length that prompts lately had, nothing of it cached.

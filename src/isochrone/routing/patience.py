@@ -25,11 +25,9 @@ def patience_ms(choice: Choice, ranked: Sequence[int]) -> float | None:
     """
     if len(ranked) < 2:
         return None
-    (score_ms, _, _, chosen), *others = choice.look(ranked)
+    score_ms, chosen = choice.score_ms(ranked[0]), choice.numbers(ranked[0])
     expected_ms = 1e3 * (chosen.wait_s + chosen.ready_in_s)
-    uncertainty_ms = choice.uncertainty_ms
-    elsewhere_ms = min([other_ms + uncertainty_ms(numbers) for other_ms, _, _, numbers in others])
-    spare_ms = max(0.0, elsewhere_ms - score_ms)
+    spare_ms = max(0.0, choice.doubted_ms(ranked[1:]) - score_ms)
     if choice.heeds_slo:
         spare_ms = max(spare_ms, choice.slo_room(ranked[0]).ttft_room_ms or 0.0)
     return expected_ms + chosen.rtt_ms + spare_ms
