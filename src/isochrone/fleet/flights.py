@@ -24,6 +24,7 @@ class Flights:
         """A request is on its way to `node`, which is believed to be busier from now on."""
         lore, estimate = self._models.of(event.request.model), event.estimate
         speed = node.speeds.get(event.request.model)
+        idle = speed is not None and not speed.at_work
         sent, load_ms = (None, None) if speed is None else (speed.sent(event.request), speed.load_ms)
         self._open[event.request.id] = Flight(node.name, estimate, sent, load_ms)
         node.reserve(event.request.id, estimate, now_s)
@@ -37,8 +38,12 @@ class Flights:
             step_s = max(estimate.prefill_ms / 1e3, estimate.service_s / node.slots)
             if row is not None:
                 lore.front.worsen(row, step_s)
-        if speed is not None and (speed.expect_load(now_s) or speed.on_trial or not (sent and sent.warm)):
+        if speed is None:
+            return
+        if speed.expect_load(now_s) or speed.on_trial or not (sent and sent.warm):
             speed.write(lore.table)
+        if idle and len(node.speeds) > 1:
+            self._models.at_work(node, event.request.model)
 
     def end(self, event: Finished, node: NodeBelief | None, now_s: float) -> str | None:
         """A request is on its way no more; returns what `node`, where it went, is to be blamed for.
@@ -62,6 +67,8 @@ class Flights:
                 speed.balked(flight, outcome.ready_in_s, now_s)
         if speed is not None and speed.ended():
             speed.write(lore.table)
+        if speed is not None and not speed.at_work and len(node.speeds) > 1:
+            self._models.at_work(node, event.request.model)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
             speed.failed(event.request)
             speed.write(lore.table)

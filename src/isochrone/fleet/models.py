@@ -79,12 +79,13 @@ class Models:
         ):
             for gone in node.speeds.keys() - {model.name for model in models}:
                 self.unlist(node, gone)
-        more = False
+        more = news = False
         for model in models:
             self._ever_listed.setdefault(model.name)
             speed = node.speeds.get(model.name)
             if speed is not None and speed.knows(model):
                 continue
+            news = True
             lore = self.of(model.name)
             if speed is None:
                 more = True
@@ -94,7 +95,14 @@ class Models:
             else:
                 speed.hear(model, now_s)
             speed.write(lore.table)
+        if news:
+            node.count_models()
         return more
+
+    def at_work(self, node: NodeBelief, model: str) -> None:
+        """One of the models that the node lists came to work there, or has none left."""
+        node.speeds[model].write(self.of(model).table)
+        node.count_models()
 
     def unlist(self, node: NodeBelief, model: str) -> None:
         """The node has it no more."""

@@ -142,6 +142,11 @@ class NodeBelief:
         if table.own_unseen.item(row):
             self.count_unseen()
 
+    def count_models(self) -> None:
+        """Count anew which of its models are at work, where it lists several."""
+        at_work = sum(speed.at_work for speed in self.speeds.values()) if len(self.speeds) > 1 else 0
+        self._table.models_at_work[self.row] = at_work
+
     def wait_s(self, now_s: float) -> float:
         """Seconds until the prompt of a request that arrives now would begin."""
         row = self._table.numbers(self.row)
@@ -353,6 +358,7 @@ class NodeBelief:
             own_unseen_s=float(self._table.own_unseen_s[self.row]),
             own_unseen_prefill_s=float(self._table.own_unseen_prefill_s[self.row]),
             models={model: self.speeds[model].view(min(load.slots, load.running + 1), now_s)},
+            models_at_work=int(self._table.models_at_work[self.row]),
             unavailable=self.unavailable(now_s, bus_up=bus_up) or self._refused(model, now_s),
             failure_domains=self.card.failure_domains,
         )

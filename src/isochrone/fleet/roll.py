@@ -14,12 +14,15 @@ from isochrone.fleet.tables import (
     EJECTED_UNTIL_S,
     HEARD_AT_S,
     LOAD_AT_S,
+    MODELS_AT_WORK,
+    OWN_UNSEEN,
     RTT_MS,
+    RUNNING,
     ModelTable,
     wait_of_row_s,
 )
 from isochrone.fleet.trial import caution
-from isochrone.model import Columns, NodeView, Numbers, Probe, PromptBlocks, Roll
+from isochrone.model import Columns, NodeView, Numbers, Probe, PromptBlocks, Roll, sharing_of
 
 
 class FleetRoll(Roll):
@@ -73,8 +76,9 @@ class FleetRoll(Roll):
         for index in indices:
             row = row_of(index)
             numbers = of_node(row)
-            (ready_in_s, told_at_s, refused_until_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope, crowd,
-             bias_ms, bias_at_s, error_ms, cached_base, cached_per_byte) = of_model(index)  # fmt: skip
+            (ready_in_s, told_at_s, refused_until_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
+             at_work, usual_sharing, crowd, bias_ms, bias_at_s, error_ms, cached_base,
+             cached_per_byte) = of_model(index)  # fmt: skip
             usable = (
                 numbers[HEARD_AT_S] >= heard_since_s
                 and now_s >= numbers[EJECTED_UNTIL_S]
@@ -90,6 +94,12 @@ class FleetRoll(Roll):
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
+            sharing, slowed, models_at_work = 1.0, 0.0, numbers[MODELS_AT_WORK]
+            if models_at_work or usual_sharing != 1.0:
+                sharing, slower = sharing_of(models_at_work, usual_sharing, at_work=at_work)
+                base_ms, ms_per_token, tpot_ms = slower * base_ms, slower * ms_per_token, slower * tpot_ms
+                if models_at_work and not at_work:
+                    slowed = numbers[RUNNING] + numbers[OWN_UNSEEN]
             if bias_ms:
                 bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
             held_bytes = held.get(row, 0)
@@ -98,7 +108,8 @@ class FleetRoll(Roll):
             wait_s, age_s = wait_of_row_s(numbers, now_s, settings.flow_memory_s), now_s - numbers[LOAD_AT_S]
             looked.append(
                 new(Numbers, (usable, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
-                              tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte))
+                              tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte,
+                              sharing, slowed))
             )  # fmt: skip
         return looked
 

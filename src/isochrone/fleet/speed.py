@@ -34,6 +34,7 @@ class Lore:
     error: Average = field(init=False)
     response: Average = field(init=False)
     service: Average = field(init=False)
+    sharing: Average = field(init=False)
     ttft_peak: Peak = field(init=False)
     loads: Loads = field(default_factory=Loads)
     bias_at_s: float = 0.0
@@ -44,6 +45,7 @@ class Lore:
         self.prefill, self.decode = self._line(), self._line()
         self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
         self.response, self.service = Average(memory / 4), Average(memory / 4)
+        self.sharing = Average(memory / 2, self.kin.sharing.value)
         self.ttft_peak = Peak(self.settings.peak_memory_s)
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
@@ -58,6 +60,8 @@ class Lore:
                 self.prefill.add(*prompt)
             if (answer := decode_sample(timings)) is not None:
                 self.decode.add(*answer)
+            self.sharing.add(estimate.sharing)
+            self.kin.sharing.add(estimate.sharing)
             self.prefix.learn(request.blocks, timings.cached_tokens, sent)
             self.service.add(timings.prefill_ms + timings.decode_ms)
         else:
@@ -197,6 +201,16 @@ class Speed:
         return self.on_trial
 
     @property
+    def at_work(self) -> bool:
+        """Whether the node works on requests for it, as it told or as we sent it some."""
+        return self.in_flight > 0 or self.pulse.at_work
+
+    @property
+    def _sharing(self) -> float:
+        """Models at work on the node when its speeds were learned; never claimed, so that nobody can lie."""
+        return self.lore.sharing.value if self.lore is not None else self.kin.sharing.value
+
+    @property
     def on_trial(self) -> bool:
         """Whether no request of ours was ever answered there."""
         return self.lore is None or not self.lore.answers
@@ -245,7 +259,16 @@ class Speed:
             self.settings.trial_share
         )
         if lore is None:
-            return ModelView(self.pulse.state, ready_in_s, base_ms, ms_per_token, tpot_ms, error_ms=error_ms)
+            return ModelView(
+                self.pulse.state,
+                ready_in_s,
+                base_ms,
+                ms_per_token,
+                tpot_ms,
+                self._sharing,
+                self.at_work,
+                error_ms=error_ms,
+            )
         cached_base, cached_per_byte = lore.prefix.tokens.fit()
         return ModelView(
             state=self.pulse.state,
@@ -253,6 +276,8 @@ class Speed:
             prefill_base_ms=base_ms,
             prefill_ms_per_token=ms_per_token,
             tpot_ms=tpot_ms,
+            sharing=self._sharing,
+            at_work=self.at_work,
             cached_prefix=lore.prefix.memory,
             cached_tokens_base=cached_base if lore.prefix.memory else 0.0,
             cached_tokens_per_byte=cached_per_byte,
@@ -270,7 +295,8 @@ class Speed:
         if row is None:
             return
         table.loading[row] = self.pulse.state is ModelState.LOADING
-        now = (self._ready_in_s(), self.heard_at_s, self.refused_until_s, *self._prefill(), *self._tpot())
+        told = (self._ready_in_s(), self.heard_at_s, self.refused_until_s, *self._prefill(), *self._tpot())
+        now = (*told, float(self.at_work), self._sharing)
         table.write(row, now if self.lore is None else (*now, self._crowd(), *self.lore.numbers()))
 
     def _ready_in_s(self) -> float:

@@ -26,7 +26,8 @@ _STRUCTS = [Struct(f"{count}d") for count in range(32)]
 Row = tuple[float, ...]
 """Floats of one row, in the order of `fills`."""
 
-LOAD_AT_S, _INFLOW, RTT_MS, HEARD_AT_S, EJECTED_UNTIL_S = 13, 17, 20, 21, 22
+RUNNING, OWN_UNSEEN, LOAD_AT_S, _INFLOW, RTT_MS = 1, 6, 13, 17, 20
+HEARD_AT_S, EJECTED_UNTIL_S, MODELS_AT_WORK = 21, 22, 23
 """Where in the numbers of a node's row these are."""
 
 _TOLD = ("seq", "slots", "running", "queued", "wait_s", "backlog_s", "inflow", "kv_used", "prefill_s")
@@ -127,10 +128,11 @@ class NodeTable(Table):
     our work in slot-seconds a second, as it was at `own_flow_at_s`. `others_*` is what plans expect of
     everybody else: the flow from `others_at_s` on, and the slot-seconds that came between the report and
     then; -1 while no plan spoke of the node. `service_s` and `prefill_share` tell what a typical request
-    of theirs takes there, whatever its model.
+    of theirs takes there, whatever its model. `models_at_work` counts its models that have requests on
+    slots; 0 where it lists but one.
     """
 
-    told = 23
+    told = 24
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "known": ("?", 0),
         "leaving": ("?", 0),
@@ -162,6 +164,7 @@ class NodeTable(Table):
         "rtt_ms": ("f8", 0.0),
         "heard_at_s": ("f8", 0.0),
         "ejected_until_s": ("f8", 0.0),
+        "models_at_work": ("f8", 0.0),
         "own_in_flight": ("f8", 0.0),
         "kv_used": ("f8", 0.0),
         "others_requests": ("f8", 0.0),
@@ -186,6 +189,7 @@ class NodeTable(Table):
     prefill_s: Floats
     rtt_ms: Floats
     ejected_until_s: Floats
+    models_at_work: Floats
     own_in_flight: Floats
     own_unseen: Floats
     own_unseen_s: Floats
@@ -255,6 +259,8 @@ class ModelTable(Table):
         node: the row of the node in the `NodeTable`.
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
+        at_work: 1 while it has requests on the node's slots, or requests of ours are on their way to it.
+        sharing: how many models were at work there, this one counted, when its speeds were learned.
         error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
         crowd: requests of ours beyond the room of the node's trial, one more counted; 0 once it answered.
         cached_base: prompt tokens found in the node's prefix cache, at no byte of the prompt held there; 0
@@ -265,7 +271,7 @@ class ModelTable(Table):
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
-    told = 13
+    told = 15
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -276,6 +282,8 @@ class ModelTable(Table):
         "prefill_ms_per_token": ("f8", 0.0),
         "tpot_ms_base": ("f8", 0.0),
         "tpot_ms_slope": ("f8", 0.0),
+        "at_work": ("f8", 0.0),
+        "sharing": ("f8", 1.0),
         "crowd": ("f8", 0.0),
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
@@ -301,6 +309,8 @@ class ModelTable(Table):
     prefill_ms_per_token: Floats
     tpot_ms_base: Floats
     tpot_ms_slope: Floats
+    at_work: Floats
+    sharing: Floats
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats

@@ -6,7 +6,7 @@ standard library's typing tools and numpy, and nothing here reads a clock, a soc
 
 from isochrone.model.columns import Bools, Columns, Floats, Hashes, Indices
 from isochrone.model.decision import Candidate, Candidates, Decision, Estimate, Exclusion, Origin, SloRoom
-from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll
+from isochrone.model.fleet import FleetView, ModelView, NodeView, Numbers, Roll, sharing_of
 from isochrone.model.fleeting import fleeting
 from isochrone.model.gateway import NOBODY, EndedWork, GatewayPulse, LedgerNews, Me, ModelFlow, Peer, SentWork
 from isochrone.model.key import KEYS_MAX, NO_LIMITS, Key, KeyLimits
@@ -76,4 +76,5 @@ __all__ = [
     "fleeting",
     "name_hash",
     "ready_in_s",
+    "sharing_of",
 ]

@@ -24,7 +24,9 @@ class Estimate:
         cached_tokens: of these, believed to be in the node's prefix cache.
         output_tokens: expected length of the answer.
         score_ms: what `soonest` compares: first token, weighed decode, congestion and uncertainty.
-        congestion_ms: what its prompt takes from those who come after, and what those take whom it may meet.
+        congestion_ms: what it takes from others: its prompt from those who come after, its model's share of
+            the node from those of other models there; and what those take whom it may meet.
+        sharing: models at work on the node with it, its own counted; prefill and decode are as long as then.
     """
 
     rtt_ms: float
@@ -39,6 +41,7 @@ class Estimate:
     output_tokens: int
     score_ms: float
     congestion_ms: float = 0.0
+    sharing: float = 1.0
 
     @property
     def ttft_ms(self) -> float:

@@ -27,6 +27,8 @@ class ModelView:
         prefill_base_ms: time to first token of an empty prompt on an idle slot.
         prefill_ms_per_token: more time for each prompt token that is not cached.
         tpot_ms: time per output token at the node's present concurrency.
+        sharing: how many models were at work on the node, this one counted, when these speeds were learned.
+        at_work: it is one of those at work now.
         cached_prefix: hashes of prompt blocks believed to be in the node's prefix cache.
         cached_tokens_base: prompt tokens found in the cache whatever the prompt (the chat template).
         cached_tokens_per_byte: more of them for each leading byte of the prompt in `cached_prefix`.
@@ -43,6 +45,8 @@ class ModelView:
     prefill_base_ms: float = 0.0
     prefill_ms_per_token: float = 0.0
     tpot_ms: float = 0.0
+    sharing: float = 1.0
+    at_work: bool = False
     cached_prefix: Mapping[int, None] = field(default_factory=dict)
     cached_tokens_base: float = 0.0
     cached_tokens_per_byte: float = 0.25
@@ -82,6 +86,7 @@ class NodeView:
         own_unseen_s: their expected seconds on a slot, all together.
         own_unseen_prefill_s: of these, seconds of prompt processing.
         models: what it can serve, by name.
+        models_at_work: how many of them have requests on slots; 0 where it lists but one.
         unavailable: why it may not be chosen now, in words, or None.
         failure_domains: what it may fail together with.
     """
@@ -108,6 +113,7 @@ class NodeView:
     own_unseen_s: float = 0.0
     own_unseen_prefill_s: float = 0.0
     models: Mapping[str, ModelView] = field(default_factory=dict)
+    models_at_work: int = 0
     unavailable: str | None = None
     failure_domains: tuple[str, ...] = ()
 
@@ -116,6 +122,10 @@ class Numbers(NamedTuple):
     """What a score needs of one node and its model: the fields of the same names of their views, by value.
 
     `usable` says that nothing makes the node unavailable.
+
+    `sharing` is how many models would be at work on the node, that of the request counted, and the speeds
+    are those to be expected then. `slowed` is how many requests of other models would get less of the node:
+    0 when its model is at work already.
 
     `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
     `cached_tokens_base` is 0.
@@ -134,6 +144,18 @@ class Numbers(NamedTuple):
     held_bytes: int
     cached_tokens_base: float
     cached_tokens_per_byte: float
+    sharing: float = 1.0
+    slowed: float = 0.0
+
+
+def sharing_of(models_at_work: float, usual: float, *, at_work: bool | float) -> tuple[float, float]:
+    """(models at work with one more request, by how much all takes longer then than at the `usual` number).
+
+    Models that are at work on a node get equal shares of its compute: a request for one of them joins those
+    that it has there, one for another takes a share from all.
+    """
+    sharing = max(1.0, models_at_work if at_work else models_at_work + 1.0)
+    return sharing, sharing / usual
 
 
 class Roll:
@@ -179,20 +201,23 @@ class Roll:
 
     def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
+        sharing, slower = sharing_of(node.models_at_work, model.sharing, at_work=model.at_work)
         return Numbers(
             node.unavailable is None,
             node.rtt_ms,
             node.wait_s,
             node.age_s,
             model.ready_in_s,
-            model.prefill_base_ms,
-            model.prefill_ms_per_token,
-            model.tpot_ms,
+            slower * model.prefill_base_ms,
+            slower * model.prefill_ms_per_token,
+            slower * model.tpot_ms,
             model.bias_ms,
             model.error_ms,
             blocks.prefix_bytes(model.cached_prefix),
             model.cached_tokens_base if model.cached_prefix else 0.0,
             model.cached_tokens_per_byte,
+            sharing,
+            node.running + node.own_unseen if sharing > max(1, node.models_at_work) else 0.0,
         )
 
     def in_use(self, index: int) -> float:

@@ -48,6 +48,8 @@ class ModelPulse:
         prefill_base_ms: time to first token of an empty prompt on an idle slot.
         prefill_ms_per_token: more time for each prompt token that is not cached.
         tpot_ms: time per output token at the present concurrency.
+        at_work: requests for it are on slots. Said only where several models are listed, which share the
+            node's compute while they are at work.
     """
 
     name: str
@@ -56,6 +58,7 @@ class ModelPulse:
     prefill_base_ms: float = 0.0
     prefill_ms_per_token: float = 0.0
     tpot_ms: float = 0.0
+    at_work: bool = False
 
 
 @fleeting(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
     ttft  = rtt + wait + cold + max(0, prefill_base + prefill_per_token * (prompt - cached) + bias)
     total = ttft + tpot * (output - 1)
-    score = ttft + beta * tpot * (output - 1) + price * (prompt - cached) + meeting + kappa * uncertainty
+    score = ttft + beta * tpot * (output - 1) + price * (prompt - cached) + mixing + meeting
+            + kappa * uncertainty
 
 A node close by may be far in time: this function is where that is seen. Its terms are told in
 `docs/architecture.md`; the learning of each number is in `isochrone.fleet`.
@@ -34,6 +35,7 @@ class EstimateWeights:
             one waits others do: a long answer had better leave the fast nodes, where all go, to short ones.
         congestion: weight of what a request takes from those who come after it.
         meeting: weight of others that choose the same node unheard.
+        mixing: weight of what requests for other models lose to one whose model is not at work on the node.
         kappa: weight of uncertainty: how much sooner an uncertain node must look to be preferred.
         uncertainty_ms_per_s: growth of uncertainty with the age of the node's state.
         slo_margin: so many times its uncertainty a node's first token must come before an SLO's limit.
@@ -44,6 +46,7 @@ class EstimateWeights:
     line: float = 1.0
     congestion: float = 0.5
     meeting: float = 1.0
+    mixing: float = 0.3
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
     slo_margin: float = 1.0
@@ -103,12 +106,12 @@ class Terms:
     def scores(self, nodes: Iterable[Numbers]) -> list[Score]:
         """`score` of several: with the terms looked up once that takes less."""
         prompt_tokens, later_tokens, price_ms = self.prompt_tokens, self.later_tokens, self.price_ms
-        beta, kappa = self.beta, self.weights.kappa
+        beta, kappa, mixing = self.beta, self.weights.kappa, self.weights.mixing
         uncertainty_ms_per_s = self.weights.uncertainty_ms_per_s
         scores = list[Score]()
         for node in nodes:
             (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
-             held_bytes, cached_base, cached_per_byte) = node  # fmt: skip
+             held_bytes, cached_base, cached_per_byte, sharing, slowed) = node  # fmt: skip
             if base_ms <= 0 and ms_per_token <= 0:
                 base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
             cached_tokens = cached_base + cached_per_byte * held_bytes
@@ -121,6 +124,8 @@ class Terms:
             begun_ms = prefill_ms + bias_ms
             ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + (begun_ms if begun_ms > 0.0 else 0.0)
             later_ms = beta * decode_ms + price_ms * uncached_tokens
+            if slowed:
+                later_ms += mixing * slowed * (prefill_ms + decode_ms) / sharing
             scores.append((ttft_ms + later_ms + kappa * uncertainty_ms, cached_tokens))
         return scores
 
@@ -157,6 +162,7 @@ class Terms:
             bias_ms=node.bias_ms,
             decode_ms=decode_ms,
             congestion_ms=max(0.0, score_ms - own_ms),
+            sharing=node.sharing,
             uncertainty_ms=uncertainty_ms,
             prompt_tokens=round(self.prompt_tokens),
             cached_tokens=int(cached_tokens),

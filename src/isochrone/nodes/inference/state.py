@@ -66,7 +66,8 @@ class NodeState:
     def _model_pulse(self, model: ShelvedModel) -> ModelPulse:
         speeds = model.speeds
         base_ms, ms_per_token = speeds.prefill.fit() if speeds.measured else (0.0, 0.0)
-        concurrency = max(1, len(self.desk.running))
+        running = self.desk.running.values()
+        concurrency, several = max(1, len(running)), len(self.shelf.models()) > 1
         return ModelPulse(
             name=model.card.name,
             state=model.state,
@@ -74,4 +75,5 @@ class NodeState:
             prefill_base_ms=base_ms,
             prefill_ms_per_token=ms_per_token,
             tpot_ms=speeds.decode.at(concurrency) if speeds.decode.count else 0.0,
+            at_work=several and any(job.model == model.card.name for job in running),
         )

@@ -94,7 +94,7 @@ class Engine:
             self.begin_next_prompt(memory)
         return done_tokens
 
-    def pulse(self, concurrency: int, ready_in_s: float) -> ModelPulse:
+    def pulse(self, concurrency: int, ready_in_s: float, *, shared: bool) -> ModelPulse:
         """The model as its node claims it."""
         base_ms, ms_per_token = self.claims.prefill.fit()
         return ModelPulse(
@@ -104,6 +104,7 @@ class Engine:
             prefill_base_ms=base_ms,
             prefill_ms_per_token=ms_per_token,
             tpot_ms=self.claims.decode.at(concurrency),
+            at_work=shared and bool(len(self.batch)),
         )
 
     @property

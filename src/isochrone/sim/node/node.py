@@ -67,14 +67,14 @@ class SimNode:
     __slots__ = (
         *("spec", "next_event_s", "tokens_prefilled", "tokens_decoded", "tokens_cached", "jobs_done"),
         *("_busy", "_busy_s", "_busy_since_s", "_desk", "_due_s", "_engines", "_events", "_factor", "_loads"),
-        *("_memory", "_now_s", "_order", "_pulses", "_pulses_key", "_up", "_version", "_works"),
+        *("_memory", "_now_s", "_order", "_pulses", "_pulses_key", "_shared", "_up", "_version", "_works"),
     )
 
     def __init__(self, spec: NodeSpec) -> None:
         self.spec = spec
         self.tokens_prefilled = self.tokens_decoded = self.tokens_cached = self.jobs_done = 0
         self._factor, self._version, self._order = 1.0, 0, 0
-        self._events: list[NodeEvent] = []
+        self._events = list[NodeEvent]()
         self._busy_s = self._busy_since_s = self._now_s = 0.0
         check_models(spec)
         self._reset()
@@ -88,6 +88,7 @@ class SimNode:
         self._engines = {name: Engine.of(spec, name) for name in spec.models if name in hardware.speeds}
         for name in spec.ready:
             self._memory.hold(weights_bytes=self._engines[name].weights_bytes)
+        self._shared = len(self._engines) > 1
         self._loads = Loads(self._engines.values(), self._memory)
         self._busy: list[Engine] = []
         self._works: dict[int, Work] = {}
@@ -219,25 +220,24 @@ class SimNode:
     @property
     def idle(self) -> bool:
         """Whether a new prompt would begin at once, and power is on."""
-        prompts = any(engine.batch.prompts for engine in self._busy)
-        return self._up and not prompts and len(self._works) == len(self._desk.running) < self._desk.slots
+        prompts, running = any(engine.batch.prompts for engine in self._busy), len(self._desk.running)
+        return self._up and not prompts and len(self._works) == running < self._desk.slots
 
     @property
     def models_version(self) -> int:
-        """Changes whenever the state of a model does."""
+        """Changes whenever the state of a model does, or, among several, which of them are at work."""
         return self._version + self._loads.version
 
     def model_pulses(self, now_s: float) -> tuple[ModelPulse, ...]:
         """Each model as the node claims it; the same object as before when nothing is different."""
         self._run(now_s)
         engines, concurrency = self._engines.values(), max(1, len(self._desk.running))
+        waits, shared = self._loads.ready_in_s, self._shared
         key = (self.models_version, concurrency, *(engine.claims.answers for engine in engines))
         if key == self._pulses_key and all(engine.state is ModelState.READY for engine in engines):
             return self._pulses
-        pulses = tuple(e.pulse(concurrency, self._loads.ready_in_s(e, now_s)) for e in engines)
-        self._pulses_key = key
-        if pulses != self._pulses:
-            self._pulses = pulses
+        pulses = tuple(e.pulse(concurrency, waits(e, now_s), shared=shared) for e in engines)
+        self._pulses_key, self._pulses = key, self._pulses if pulses == self._pulses else pulses
         return self._pulses
 
     @property
@@ -330,9 +330,9 @@ class SimNode:
         work.uncached_tokens = job.prompt_tokens - self._memory.begin(engine.model, job)
         self._memory.hold(context_bytes=work.context_bytes)
         if not len(engine.batch):
-            if not self._busy:
-                self._busy_since_s = now_s
+            self._busy_since_s = self._busy_since_s if self._busy else now_s
             self._busy.append(engine)
+            self._version += self._shared
             self._share(now_s)
         engine.batch.join(work, now_s)
 
@@ -375,6 +375,7 @@ class SimNode:
         engine.used_at_s = now_s
         if engine in self._busy and not len(engine.batch):
             self._busy.remove(engine)
+            self._version += self._shared
             if self._busy:
                 self._share(now_s)
             else:
