@@ -27,6 +27,7 @@ from isochrone.fleet.settings import FleetSettings
 from isochrone.model import (
     ListedColumns,
     Load,
+    ModelPulse,
     ModelState,
     OutcomeKind,
     ProbeSettings,
@@ -76,7 +77,9 @@ def lived_through(story, fleet: Fleet | None = None, now_s: float = 0.0) -> tupl
     for number, (what, name, load, state) in enumerate(story, 2 + round(now_s * 100)):
         now_s += 0.3
         request = a_request(number, blocks=PromptBlocks((7, 8, number)))
-        models = () if what == "unlist" else (replace(READY, state=state, ready_in_s=float(load.queued)),)
+        other = ModelPulse("other", ModelState.READY, at_work=load.queued > 1)
+        tiny = replace(READY, state=state, ready_in_s=float(load.queued), at_work=load.running > 2)
+        models = () if what == "unlist" else (tiny, other)[: 1 + load.slots % 2]
         if what in ("pulse", "unlist"):
             fleet.step(PulseReceived(a_pulse(name, seq=number, load=load, models=models)), now_s)
         elif what == "load":

@@ -166,7 +166,27 @@ def test_a_cold_model_is_fetched_and_loaded_for_the_job_that_asks_for_it():
     assert ModelReady("c", near(6.0)) in events
     assert timings(events, 0).load_ms == near(5000.0)
     assert timings(events, 0).queue_ms == 0.0
-    assert (node.models_version, states(node, 7.0)["c"]) == (2, READY)
+    came_or_went_to_work = 4  # a and c, each once
+    assert (node.models_version, states(node, 7.0)["c"]) == (2 + came_or_went_to_work, READY)
+
+
+def test_models_at_work_are_told_where_there_are_several():
+    node = a_node(A, B, ready=("a", "b"), slots=2)
+    node.submit(a_job(0, 100, 1, "a"), 1.0)
+    before = node.models_version
+    assert {pulse.name: pulse.at_work for pulse in node.model_pulses(1.1)} == {"a": True, "b": False}
+    node.submit(a_job(1, 100, 1, "b"), 1.1)
+    assert {pulse.name: pulse.at_work for pulse in node.model_pulses(1.15)} == {"a": True, "b": True}
+    assert node.models_version > before
+    run_dry(node)
+    assert not any(pulse.at_work for pulse in node.model_pulses(9.0))
+
+
+def test_a_model_alone_on_its_node_does_not_tell_that_it_is_at_work():
+    node = a_node(A, ready=("a",))
+    node.submit(a_job(0, 100, 1, "a"), 1.0)
+    assert [pulse.at_work for pulse in node.model_pulses(1.1)] == [False]
+    assert node.models_version == 0
 
 
 def test_loads_go_one_at_a_time_in_the_order_of_asking():

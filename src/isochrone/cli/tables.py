@@ -29,7 +29,7 @@ _SUMS = (
 _LEGEND = (
     "all in milliseconds; the least score is the soonest\n"
     "learned: what answers lately took beyond the terms before it and the waits that nobody foresaw\n"
-    "for others: what this prompt takes from those who come after it, on a busy network\n"
+    "for others: what it takes from those who come after it, on a busy network, and from other models there\n"
     "score: first token, a weighed part of the later tokens, for others, and a part of the uncertainty"
 )
 _ORIGINS = {
@@ -193,6 +193,11 @@ def _why(record: Mapping[str, Any]) -> Text:
     origin = record.get("origin")
     if origin is not None:
         text += f"\n{first['node']} was found {_ORIGINS.get(origin, f'by {_shown(str(origin))}')}"
+    if (sharing := first.get("sharing", 1.0)) > 1.0:
+        text += (
+            f"\nwith it {sharing:.0f} models share the compute of {first['node']}: prefill and later tokens "
+            "are told as they are then"
+        )
     if (patience_ms := record.get("patience_ms")) is not None:
         text += (
             f"\nits prompt was to begin there within {patience_ms:.0f} ms; a node whose line is longer says "

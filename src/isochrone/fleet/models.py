@@ -79,6 +79,7 @@ class Models:
         ):
             for gone in node.speeds.keys() - {model.name for model in models}:
                 self.unlist(node, gone)
+            node.count_models()
         more = news = False
         for model in models:
             self._ever_listed.setdefault(model.name)

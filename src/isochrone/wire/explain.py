@@ -78,6 +78,7 @@ def _estimate_fields(estimate: Estimate) -> dict[str, Any]:
         "output_tokens": estimate.output_tokens,
         "score_ms": round(estimate.score_ms, 3),
         "congestion_ms": round(estimate.congestion_ms, 3),
+        "sharing": estimate.sharing,
         "ttft_ms": round(estimate.ttft_ms, 3),
         "total_ms": round(estimate.total_ms, 3),
     }

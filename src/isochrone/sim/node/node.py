@@ -92,8 +92,7 @@ class SimNode:
         self._loads = Loads(self._engines.values(), self._memory)
         self._busy: list[Engine] = []
         self._works: dict[int, Work] = {}
-        self._pulses: tuple[ModelPulse, ...] = ()
-        self._pulses_key: tuple[int, ...] = ()
+        self._pulses, self._pulses_key = tuple[ModelPulse, ...](), tuple[int, ...]()
         self._due_s = inf
         self.next_event_s = self._events[0].at_s if self._events else inf
 
