@@ -229,7 +229,7 @@ def test_a_model_that_begins_to_load_keeps_its_claimed_speeds():
     before = seen(fleet, 10.0).models[MODEL]
     fleet.step(a_dispatch(a_request()), 10.0)
     after = seen(fleet, 10.0).models[MODEL]
-    assert after == replace(before, state=ModelState.LOADING, at_work=True, cached_prefix=after.cached_prefix)
+    assert after == replace(before, state=ModelState.LOADING, cached_prefix=after.cached_prefix)
 
 
 def test_dispatches_turn_the_round_robin():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from routing_nouns import A_MODEL, MODEL, a_choice, a_node, a_view
 
-from isochrone.model import PromptBlocks, Request, name_hash
+from isochrone.model import ModelState, NodeView, PromptBlocks, Request, name_hash
 from isochrone.routing.keys import affinity, prefix_key
 
 FIVE = a_view(*(a_node(name) for name in "abcde"))
@@ -97,3 +97,46 @@ def test_owners_of_most_are_those_that_hold_most_and_of_them_only_the_usable_are
     assert choice.owners_of_most(1) == [1]
     assert choice.soonest(choice.owners_of_most(8)) == [3, 4]
     assert sorted(choice.owners) == [3, 4]
+
+
+def shared(name: str) -> NodeView:
+    """A node that has two other models at work, whose requests ours would slow."""
+    return a_node(name, replace(A_MODEL, sharing_effect=1.0), models_at_work=2, running=6, slots=8)
+
+
+def loading(name: str, ready_in_s: float) -> NodeView:
+    return a_node(name, replace(A_MODEL, state=ModelState.ON_DISK, ready_in_s=ready_in_s))
+
+
+def test_of_nodes_that_are_ready_the_one_that_is_not_shared_is_taken():
+    choice = a_choice(a_view(shared("a"), a_node("b", rtt_ms=300.0)))
+    assert choice.soonest((0, 1)) == [1, 0]
+
+
+def test_sharing_is_no_reason_to_load():
+    view = a_view(shared("a"), loading("b", 0.5))
+    usual_ms = a_choice(a_view(a_node("a"), loading("b", 0.5)))
+    assert usual_ms.soonest((0, 1)) == [0, 1]
+    choice = a_choice(view)
+    assert choice.look((1,))[0] < choice.look((0,))[0]
+    assert choice.soonest((0, 1)) == [0, 1]
+    assert choice.score_ms(1) - choice.score_ms(0) == pytest.approx(
+        usual_ms.score_ms(1) - usual_ms.score_ms(0)
+    )
+
+
+def test_to_be_compared_again_does_not_make_a_load_later_still():
+    choice = a_choice(a_view(shared("a"), loading("b", 0.5), a_node("c", rtt_ms=300.0)))
+    choice.soonest((0, 1))
+    once_ms = choice.score_ms(1)
+    choice.soonest((0, 1))
+    assert choice.score_ms(1) == once_ms
+    choice.soonest((0, 1, 2))
+    assert choice.score_ms(1) <= once_ms
+
+
+def test_where_none_is_ready_nothing_is_added():
+    choice = a_choice(a_view(loading("a", 2.0), loading("b", 1.0)))
+    before_ms = choice.score_ms(0)
+    assert choice.soonest((0, 1)) == [1, 0]
+    assert choice.score_ms(0) == before_ms

@@ -76,8 +76,9 @@ def test_a_token_costs_others_the_same_on_a_slow_node_and_nothing_where_it_is_ca
     assert warm.congestion_ms == pytest.approx(paid_ms / 2)
 
 
-def a_shared_node(models_at_work=2, running=5, **facts):
-    return a_node(model=replace(A_MODEL, **facts), models_at_work=models_at_work, slots=8, running=running)
+def a_shared_node(models_at_work=2, running=5, effect=1.0, **facts):
+    model = replace(A_MODEL, **{"sharing_effect": effect} | facts)
+    return a_node(model=model, models_at_work=models_at_work, slots=8, running=running)
 
 
 def test_with_one_more_model_at_work_all_takes_longer():
@@ -87,12 +88,15 @@ def test_with_one_more_model_at_work_all_takes_longer():
     assert third.decode_ms == pytest.approx(3 * alone.decode_ms)
     usual = told(a_shared_node(sharing=3.0))
     assert (usual.prefill_ms, usual.decode_ms) == pytest.approx((alone.prefill_ms, alone.decode_ms))
+    half = told(a_shared_node(effect=0.5))
+    assert half.prefill_ms == pytest.approx(2 * alone.prefill_ms)
 
 
 def test_a_model_that_is_not_at_work_takes_its_time_alone_from_each_request_there():
     alone, third = told(a_shared_node(0, 0)), told(a_shared_node())
     assert third.congestion_ms == pytest.approx(WEIGHTS.mixing * 5 * (alone.prefill_ms + alone.decode_ms))
     assert told(a_shared_node(at_work=True)).congestion_ms == pytest.approx(0.0)
+    assert told(a_shared_node(effect=0.0)).congestion_ms == pytest.approx(0.0)
     heedless = told(a_shared_node(), weights=replace(WEIGHTS, mixing=0.0))
     assert heedless.congestion_ms == pytest.approx(0.0)
     assert heedless.ttft_ms == third.ttft_ms

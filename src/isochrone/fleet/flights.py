@@ -42,7 +42,7 @@ class Flights:
             return
         if speed.expect_load(now_s) or speed.on_trial or not (sent and sent.warm):
             speed.write(lore.table)
-        if idle and len(node.speeds) > 1:
+        if idle and speed.at_work and len(node.speeds) > 1:
             self._models.at_work(node, event.request.model)
 
     def end(self, event: Finished, node: NodeBelief | None, now_s: float) -> str | None:

@@ -42,7 +42,6 @@ class Kin:
 
     Attributes:
         error: how far first tokens were from their prediction, milliseconds.
-        sharing: how many models were at work on the node with them.
         service: how long requests that we sent were expected to hold a slot, milliseconds.
         scarce: most nodes would have to load the model, by the last plan. Then a trial is mild: who shuns
             the few that have it makes others load it, and evict what is wanted there.
@@ -50,7 +49,6 @@ class Kin:
 
     error: Average = field(default_factory=lambda: Average(_MEMORY))
     service: Average = field(default_factory=lambda: Average(_MEMORY))
-    sharing: Average = field(default_factory=lambda: Average(_MEMORY, 1.0))
     scarce: bool = False
     _any: _Speeds = field(default_factory=_Speeds)
     _kinds: dict[Kind, _Speeds] = field(default_factory=dict)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from math import exp
 
+_CHANGE_MAX = 3.0
+"""A sample that took more than four times what was usual had other reasons."""
+
 
 @dataclass(slots=True)
 class Average:
@@ -80,6 +83,34 @@ class Peak:
     def at(self, now_s: float) -> float:
         """The average, decayed to now."""
         return self.value * exp(-(now_s - self.at_s) / self.memory_s)
+
+
+@dataclass(slots=True)
+class Effect:
+    """How much of an expected change comes true, 0 to 1: least squares through the origin, from a prior of 1.
+
+    With errors in what is expected it comes out lower, as the best prediction does then.
+
+    Attributes:
+        memory: about so many of the last samples count.
+        prior: what the prior counts as, in squares of the changes expected.
+    """
+
+    memory: float
+    prior: float = 1.0
+    expected: float = 0.0
+    seen: float = 0.0
+
+    def add(self, expected: float, seen: float) -> None:
+        """Take one more sample in: a relative change that was expected, and the one that came."""
+        fade = 1.0 - 1.0 / self.memory
+        self.expected = self.expected * fade + expected * expected
+        self.seen = self.seen * fade + expected * min(max(seen, -1.0), _CHANGE_MAX)
+
+    @property
+    def value(self) -> float:
+        """As now believed."""
+        return min(1.0, max(0.0, (self.prior + self.seen) / (self.prior + self.expected)))
 
 
 @dataclass(slots=True)

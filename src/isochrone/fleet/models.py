@@ -96,6 +96,9 @@ class Models:
             else:
                 speed.hear(model, now_s)
             speed.write(lore.table)
+        if more:  # what counted nothing where it was alone counts from now on
+            for model in models:
+                node.speeds[model.name].write(self.of(model.name).table)
         if news:
             node.count_models()
         return more

@@ -77,7 +77,7 @@ class FleetRoll(Roll):
             row = row_of(index)
             numbers = of_node(row)
             (ready_in_s, told_at_s, refused_until_s, base_ms, ms_per_token, tpot_ms, tpot_ms_slope,
-             at_work, usual_sharing, crowd, bias_ms, bias_at_s, error_ms, cached_base,
+             at_work, usual_sharing, effect, crowd, bias_ms, bias_at_s, error_ms, cached_base,
              cached_per_byte) = of_model(index)  # fmt: skip
             usable = (
                 numbers[HEARD_AT_S] >= heard_since_s
@@ -94,12 +94,11 @@ class FleetRoll(Roll):
             if tpot_ms_slope:
                 slots, running = numbers[:2]
                 tpot_ms += tpot_ms_slope * min(slots, running + 1.0)
-            sharing, slowed, models_at_work = 1.0, 0.0, numbers[MODELS_AT_WORK]
+            sharing, slower, slowed, models_at_work = 1.0, 1.0, 0.0, numbers[MODELS_AT_WORK]
             if models_at_work or usual_sharing != 1.0:
-                sharing, slower = sharing_of(models_at_work, usual_sharing, at_work=at_work)
+                load = (models_at_work, numbers[RUNNING] + numbers[OWN_UNSEEN], numbers[0])
+                sharing, slower, slowed = sharing_of(load, usual_sharing, effect, at_work=at_work)
                 base_ms, ms_per_token, tpot_ms = slower * base_ms, slower * ms_per_token, slower * tpot_ms
-                if models_at_work and not at_work:
-                    slowed = numbers[RUNNING] + numbers[OWN_UNSEEN]
             if bias_ms:
                 bias_ms *= exp((bias_at_s - now_s) / settings.bias_memory_s)
             held_bytes = held.get(row, 0)
@@ -109,7 +108,7 @@ class FleetRoll(Roll):
             looked.append(
                 new(Numbers, (usable, numbers[RTT_MS], wait_s, age_s, ready_in_s, base_ms, ms_per_token,
                               tpot_ms, bias_ms, error_ms, held_bytes, cached_base, cached_per_byte,
-                              sharing, slowed))
+                              sharing, slower, slowed))
             )  # fmt: skip
         return looked
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from math import exp
 
 from isochrone.fleet.kin import Kin, Kind, Point, decode_sample, prefill_sample
-from isochrone.fleet.learn import Average, Peak
+from isochrone.fleet.learn import Average, Effect, Peak
 from isochrone.fleet.ledger import Flight
 from isochrone.fleet.loading import Loads
 from isochrone.fleet.owners import Owners
@@ -13,7 +13,7 @@ from isochrone.fleet.settings import FleetSettings
 from isochrone.fleet.shift import SpeedLine
 from isochrone.fleet.tables import ModelTable
 from isochrone.fleet.trial import caution
-from isochrone.model import ModelPulse, ModelState, ModelView, Outcome, Request
+from isochrone.model import ModelPulse, ModelState, ModelView, Outcome, Request, Timings
 
 _PRIOR_PROMPT_TOKENS = (0.0, 256.0)
 _PRIOR_CONCURRENCY = (1.0, 4.0)
@@ -35,6 +35,7 @@ class Lore:
     response: Average = field(init=False)
     service: Average = field(init=False)
     sharing: Average = field(init=False)
+    sharing_effect: Effect = field(init=False)
     ttft_peak: Peak = field(init=False)
     loads: Loads = field(default_factory=Loads)
     bias_at_s: float = 0.0
@@ -45,7 +46,7 @@ class Lore:
         self.prefill, self.decode = self._line(), self._line()
         self.bias, self.error = Average(memory / 4, 0.0, 1.0), Average(memory / 4)
         self.response, self.service = Average(memory / 4), Average(memory / 4)
-        self.sharing = Average(memory / 2, self.kin.sharing.value)
+        self.sharing, self.sharing_effect = Average(memory / 2, 1.0), Effect(2 * memory)
         self.ttft_peak = Peak(self.settings.peak_memory_s)
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
@@ -56,12 +57,7 @@ class Lore:
         if timings is not None:
             if flight.load_ms is not None and timings.load_ms > 0:
                 self.loads.learn(flight.load_ms, timings.load_ms)
-            if (prompt := prefill_sample(timings)) is not None:
-                self.prefill.add(*prompt)
-            if (answer := decode_sample(timings)) is not None:
-                self.decode.add(*answer)
-            self.sharing.add(estimate.sharing)
-            self.kin.sharing.add(estimate.sharing)
+            self._learn_speeds(timings, estimate.sharing)
             self.prefix.learn(request.blocks, timings.cached_tokens, sent)
             self.service.add(timings.prefill_ms + timings.decode_ms)
         else:
@@ -75,12 +71,33 @@ class Lore:
             self.kin.error.add(error_ms)
             if timings is not None and timings.prefill_ms > 0:
                 computed = max(0, timings.prompt_tokens - timings.cached_tokens)
-                prefill_ms = self.prefill.at(computed) if self.prefill.count else timings.prefill_ms
+                prefill_ms = timings.prefill_ms
+                if self.prefill.count:
+                    prefill_ms = self.prefill.at(computed) * self.slower(estimate.sharing)
                 explained_ms = timings.queue_ms + timings.load_ms + prefill_ms
                 self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
             elif estimate.wait_ms <= _IDLE_WAIT_SHARE * estimate.ttft_ms:
                 explained_ms = estimate.wait_ms + estimate.prefill_ms
                 self._learn_bias(outcome.ttft_ms - estimate.rtt_ms - explained_ms, now_s)
+
+    def slower(self, sharing: float) -> float:
+        """How many times as long as alone all takes with so many models at work."""
+        return 1.0 + self.sharing_effect.value * (sharing - 1.0)
+
+    def _learn_speeds(self, timings: Timings, sharing: float) -> None:
+        """Learn the speeds alone on the node, by the models at work as predicted, not as claimed later.
+
+        So a node that tells wrongly which are at work is learned as it will be predicted again.
+        """
+        prompt, answer = prefill_sample(timings), decode_sample(timings)
+        if prompt is not None:
+            alone_ms = self.prefill.at(prompt[0]) if self.prefill.count else 0.0
+            if alone_ms > 0.0:
+                self.sharing_effect.add(sharing - 1.0, prompt[1] / alone_ms - 1.0)
+            self.prefill.add(prompt[0], prompt[1] / self.slower(sharing))
+        if answer is not None:
+            self.decode.add(answer[0], answer[1] / self.slower(sharing))
+        self.sharing.add(sharing)
 
     def begin_from(self, prefill: Point, decode: Point) -> None:
         """Let the (base, slope) that the node claims, or its kin showed, count as a few samples."""
@@ -203,12 +220,7 @@ class Speed:
     @property
     def at_work(self) -> bool:
         """Whether the node works on requests for it, as it told or as we sent it some."""
-        return self.in_flight > 0 or self.pulse.at_work
-
-    @property
-    def _sharing(self) -> float:
-        """Models at work on the node when its speeds were learned; never claimed, so that nobody can lie."""
-        return self.lore.sharing.value if self.lore is not None else self.kin.sharing.value
+        return self.pulse.at_work or (self.in_flight > 0 and self.pulse.state is ModelState.READY)
 
     @property
     def on_trial(self) -> bool:
@@ -220,6 +232,14 @@ class Speed:
         if not self.on_trial:
             return 0.0
         return float(max(0, self.in_flight + 1 - self.settings.trial_requests))
+
+    @property
+    def _sharing(self) -> tuple[float, float]:
+        """(how many times as long as alone all usually takes, effect of sharing: -1 until learned)."""
+        lore = self.lore
+        if lore is None or not lore.prefill.count:
+            return 1.0, -1.0
+        return lore.slower(lore.sharing.value), lore.sharing_effect.value
 
     def learn(self, request: Request, flight: Flight, outcome: Outcome, now_s: float) -> None:
         """Fold in one answer and what was predicted of it."""
@@ -265,7 +285,7 @@ class Speed:
                 base_ms,
                 ms_per_token,
                 tpot_ms,
-                self._sharing,
+                *self._sharing,
                 self.at_work,
                 error_ms=error_ms,
             )
@@ -276,7 +296,8 @@ class Speed:
             prefill_base_ms=base_ms,
             prefill_ms_per_token=ms_per_token,
             tpot_ms=tpot_ms,
-            sharing=self._sharing,
+            sharing=self._sharing[0],
+            sharing_effect=self._sharing[1],
             at_work=self.at_work,
             cached_prefix=lore.prefix.memory,
             cached_tokens_base=cached_base if lore.prefix.memory else 0.0,
@@ -296,7 +317,7 @@ class Speed:
             return
         table.loading[row] = self.pulse.state is ModelState.LOADING
         told = (self._ready_in_s(), self.heard_at_s, self.refused_until_s, *self._prefill(), *self._tpot())
-        now = (*told, float(self.at_work), self._sharing)
+        now = (*told, float(self.at_work), *self._sharing)
         table.write(row, now if self.lore is None else (*now, self._crowd(), *self.lore.numbers()))
 
     def _ready_in_s(self) -> float:
@@ -308,7 +329,8 @@ class Speed:
     def _prefill(self) -> tuple[float, float]:
         """Our own line once it has samples; until then the node's claim, without one what its kin showed."""
         if self.lore is not None and self.lore.prefill.count:
-            return self.lore.prefill.fit()
+            (base_ms, ms_per_token), slower = self.lore.prefill.fit(), self._sharing[0]
+            return slower * base_ms, slower * ms_per_token
         if self.pulse.prefill_base_ms > 0 or self.pulse.prefill_ms_per_token > 0:
             return self.pulse.prefill_base_ms, self.pulse.prefill_ms_per_token
         return self.kin.prefill(self.kind)
@@ -316,5 +338,6 @@ class Speed:
     def _tpot(self) -> tuple[float, float]:
         """(base, slope over concurrency), likewise."""
         if self.lore is not None and self.lore.decode.count:
-            return self.lore.decode.fit()
+            (base_ms, slope_ms), slower = self.lore.decode.fit(), self._sharing[0]
+            return slower * base_ms, slower * slope_ms
         return (self.pulse.tpot_ms, 0.0) if self.pulse.tpot_ms > 0 else self.kin.decode(self.kind)

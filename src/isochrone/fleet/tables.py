@@ -260,7 +260,8 @@ class ModelTable(Table):
         tpot_ms_base: time per output token, at concurrency 0 of the learned line.
         tpot_ms_slope: more of it for each sequence at work.
         at_work: 1 while it has requests on the node's slots, or requests of ours are on their way to it.
-        sharing: how many models were at work there, this one counted, when its speeds were learned.
+        sharing: how many times as long as alone on the node all usually takes there, as these speeds tell it.
+        sharing_effect: how much of an equal share of the node shows in its speeds, 0 to 1; -1 until learned.
         error_ms: usual absolute error of the predicted first token; -1 until we saw one: its kin's then.
         crowd: requests of ours beyond the room of the node's trial, one more counted; 0 once it answered.
         cached_base: prompt tokens found in the node's prefix cache, at no byte of the prompt held there; 0
@@ -271,7 +272,7 @@ class ModelTable(Table):
         roster: counts up whenever a node goes: while it stays, every row's node does.
     """
 
-    told = 15
+    told = 16
     fills: ClassVar[dict[str, tuple[str, float]]] = {
         "node": ("i8", 0),
         "loading": ("?", 0),
@@ -284,6 +285,7 @@ class ModelTable(Table):
         "tpot_ms_slope": ("f8", 0.0),
         "at_work": ("f8", 0.0),
         "sharing": ("f8", 1.0),
+        "sharing_effect": ("f8", -1.0),
         "crowd": ("f8", 0.0),
         "bias_ms": ("f8", 0.0),
         "bias_at_s": ("f8", 0.0),
@@ -311,6 +313,7 @@ class ModelTable(Table):
     tpot_ms_slope: Floats
     at_work: Floats
     sharing: Floats
+    sharing_effect: Floats
     bias_ms: Floats
     bias_at_s: Floats
     error_ms: Floats

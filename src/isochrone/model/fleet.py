@@ -27,7 +27,8 @@ class ModelView:
         prefill_base_ms: time to first token of an empty prompt on an idle slot.
         prefill_ms_per_token: more time for each prompt token that is not cached.
         tpot_ms: time per output token at the node's present concurrency.
-        sharing: how many models were at work on the node, this one counted, when these speeds were learned.
+        sharing: how many times as long as alone on the node all usually takes there, as these speeds tell it.
+        sharing_effect: how much of an equal share of the node shows in its speeds, 0 to 1; -1 until learned.
         at_work: it is one of those at work now.
         cached_prefix: hashes of prompt blocks believed to be in the node's prefix cache.
         cached_tokens_base: prompt tokens found in the cache whatever the prompt (the chat template).
@@ -46,6 +47,7 @@ class ModelView:
     prefill_ms_per_token: float = 0.0
     tpot_ms: float = 0.0
     sharing: float = 1.0
+    sharing_effect: float = -1.0
     at_work: bool = False
     cached_prefix: Mapping[int, None] = field(default_factory=dict)
     cached_tokens_base: float = 0.0
@@ -124,8 +126,8 @@ class Numbers(NamedTuple):
     `usable` says that nothing makes the node unavailable.
 
     `sharing` is how many models would be at work on the node, that of the request counted, and the speeds
-    are those to be expected then. `slowed` is how many requests of other models would get less of the node:
-    0 when its model is at work already.
+    are those to be expected then, `slower` times the usual. `slowed` is how many requests of other models
+    would get less of the node, times the effect of that: 0 when its model is at work already.
 
     `held_bytes` are the leading bytes of the prompt in the node's prefix cache; while that is empty,
     `cached_tokens_base` is 0.
@@ -145,17 +147,36 @@ class Numbers(NamedTuple):
     cached_tokens_base: float
     cached_tokens_per_byte: float
     sharing: float = 1.0
+    slower: float = 1.0
     slowed: float = 0.0
 
 
-def sharing_of(models_at_work: float, usual: float, *, at_work: bool | float) -> tuple[float, float]:
-    """(models at work with one more request, by how much all takes longer then than at the `usual` number).
+def sharing_of(
+    node: tuple[float, float, float], usual: float, effect: float, *, at_work: bool | float
+) -> tuple[float, float, float]:
+    """What a request for one of several models on a node finds and does there.
 
     Models that are at work on a node get equal shares of its compute: a request for one of them joins those
     that it has there, one for another takes a share from all.
+
+    Args:
+        node: (models at work, requests on the node, its slots).
+        usual: how many times as long as alone what the model does usually takes there.
+        effect: how much of an equal share shows, 0 to 1: 0 where each has compute of its own; -1 for not
+            known: then all is expected to take as long as usual.
+        at_work: the model is one of those at work.
+
+    Returns:
+        (models at work with the request, how many times as long as usual all takes then, requests of other
+        models that would get less, times the effect).
     """
-    sharing = max(1.0, models_at_work if at_work else models_at_work + 1.0)
-    return sharing, sharing / usual
+    models, requests, slots = node
+    if requests <= 0.0:
+        models = 0.0
+    sharing = max(1.0, models if at_work else models + 1.0)
+    slower = (1.0 + effect * (sharing - 1.0)) / usual if effect >= 0.0 else 1.0
+    slowed = min(requests, slots) if models and not at_work else 0.0
+    return sharing, slower, slowed * abs(effect)
 
 
 class Roll:
@@ -201,7 +222,8 @@ class Roll:
 
     def _numbers(self, node: NodeView, blocks: PromptBlocks) -> Numbers:
         model = node.models[self._model]
-        sharing, slower = sharing_of(node.models_at_work, model.sharing, at_work=model.at_work)
+        load = (node.models_at_work, node.running + node.own_unseen, node.slots)
+        sharing, slower, slowed = sharing_of(load, model.sharing, model.sharing_effect, at_work=model.at_work)
         return Numbers(
             node.unavailable is None,
             node.rtt_ms,
@@ -217,7 +239,8 @@ class Roll:
             model.cached_tokens_base if model.cached_prefix else 0.0,
             model.cached_tokens_per_byte,
             sharing,
-            node.running + node.own_unseen if sharing > max(1, node.models_at_work) else 0.0,
+            slower,
+            slowed,
         )
 
     def in_use(self, index: int) -> float:

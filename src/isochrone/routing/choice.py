@@ -57,6 +57,7 @@ class Choice:
         self.origin: Origin | None = None
         self.heeds_slo = False
         self._looked: dict[int, Looked] = {}
+        self._loads: dict[int, Looked] = {}  # those that must load, as they were looked at
         self._nodes: dict[int, NodeView] = {}
         self._estimates: dict[int, Estimate] = {}
 
@@ -236,9 +237,28 @@ class Choice:
         ordered = [int(index) for index in few]
         return sorted(shuffled(ordered, luck) if luck else ordered, key=costs.__getitem__)
 
+    def _unshared(self, looked: Sequence[Looked]) -> list[Looked]:
+        """The same, none sooner by having to load its model than it would be if no node were shared.
+
+        A load evicts what others will ask for, and makes one more model share that node. So who else is at
+        work decides between nodes that are ready, and is no reason to load: where the best of these suffers
+        from it, those that would have to load are as much later.
+        """
+        terms, ready = self._terms, [one for one in looked if one[3].ready_in_s <= 0.0]
+        usual_ms = [score_ms - terms.sharing_ms(numbers, cached) for score_ms, _, cached, numbers in ready]
+        later_ms = max(0.0, min(ready)[0] - min(usual_ms)) if ready else 0.0
+        for index in [index for _, index, _, numbers in looked if numbers.ready_in_s > 0.0]:
+            score_ms, _, cached, numbers = self._loads.setdefault(index, self._looked[index])
+            faster_ms = max(0.0, -terms.sharing_ms(numbers, cached))
+            self._looked[index] = (score_ms + faster_ms + later_ms, index, cached, numbers)
+        return [self._looked[index] for _, index, _, _ in looked]
+
     def soonest(self, indices: Sequence[int]) -> list[int]:
         """Those of `indices` that may be chosen, by the whole estimate, least score first."""
-        order, left_out = sorted(self.look(indices)), self.view.left_out
+        looked, left_out = self.look(indices), self.view.left_out
+        if any(numbers.ready_in_s > 0.0 for _, _, _, numbers in looked):
+            looked = self._unshared(looked)
+        order = sorted(looked)
         return [index for _, index, _, numbers in order if numbers.usable and index not in left_out]
 
 

@@ -46,7 +46,7 @@ class EstimateWeights:
     line: float = 1.0
     congestion: float = 0.5
     meeting: float = 1.0
-    mixing: float = 0.3
+    mixing: float = 1.0
     kappa: float = 0.25
     uncertainty_ms_per_s: float = 20.0
     slo_margin: float = 1.0
@@ -111,7 +111,7 @@ class Terms:
         scores = list[Score]()
         for node in nodes:
             (_, rtt_ms, wait_s, age_s, ready_in_s, base_ms, ms_per_token, tpot_ms, bias_ms, error_ms,
-             held_bytes, cached_base, cached_per_byte, sharing, slowed) = node  # fmt: skip
+             held_bytes, cached_base, cached_per_byte, _, slower, slowed) = node  # fmt: skip
             if base_ms <= 0 and ms_per_token <= 0:
                 base_ms, ms_per_token = PRIOR_PREFILL_BASE_MS, PRIOR_PREFILL_MS_PER_TOKEN
             cached_tokens = cached_base + cached_per_byte * held_bytes
@@ -125,7 +125,7 @@ class Terms:
             ttft_ms = rtt_ms + (wait_s + ready_in_s) * 1e3 + (begun_ms if begun_ms > 0.0 else 0.0)
             later_ms = beta * decode_ms + price_ms * uncached_tokens
             if slowed:
-                later_ms += mixing * slowed * (prefill_ms + decode_ms) / sharing
+                later_ms += mixing * slowed * (prefill_ms + decode_ms) / slower
             scores.append((ttft_ms + later_ms + kappa * uncertainty_ms, cached_tokens))
         return scores
 
@@ -143,6 +143,16 @@ class Terms:
             else:
                 dearer.append((score_ms, cached_tokens))
         return dearer
+
+    def sharing_ms(self, node: Numbers, cached_tokens: float) -> float:
+        """What of the node's score is due to who shares it: more or less than usual, and the others' loss."""
+        if node.slower == 1.0 and not node.slowed:
+            return 0.0
+        base_ms, ms_per_token = _prefill_speed(node)
+        prefill_ms = base_ms + ms_per_token * (self.prompt_tokens - cached_tokens)
+        decode_ms = self.later_tokens * (node.tpot_ms or PRIOR_TPOT_MS)
+        longer_ms = (1.0 - 1.0 / node.slower) * (prefill_ms + self.beta * decode_ms)
+        return longer_ms + self.weights.mixing * node.slowed * (prefill_ms + decode_ms) / node.slower
 
     def estimate(self, node: Numbers, score: Score) -> Estimate:
         """The score with all its terms."""
