@@ -6,7 +6,7 @@ import pytest
 from fleet_nouns import MODEL, READY, a_dispatch, a_pulse, a_request, an_estimate, an_outcome, joined
 
 from isochrone.fleet import Dispatched, Fleet, LoadReported, PulseReceived
-from isochrone.model import Load, ModelState, Numbers, PromptBlocks, Timings
+from isochrone.model import Load, ModelState, Numbers, OutcomeKind, PromptBlocks, Timings
 
 OTHER = replace(READY, name="other")
 THIRD = replace(READY, name="third")
@@ -100,6 +100,15 @@ def test_a_model_that_is_loading_is_not_at_work_yet():
     fleet = a_fleet(replace(READY, state=ModelState.ON_DISK, ready_in_s=5.0), OTHER)
     fleet.step(a_dispatch(a_request()), 1.0)
     assert found(fleet, "other").sharing == 1.0
+
+
+def test_a_node_that_says_while_balking_that_a_model_is_ready_has_it_at_work():
+    fleet = a_fleet(replace(READY, state=ModelState.ON_DISK, ready_in_s=5.0), OTHER)
+    first, second = a_request(1), a_request(2)
+    fleet.step(a_dispatch(first), 1.0)
+    fleet.step(a_dispatch(second), 1.0)
+    fleet.step(an_outcome(first, kind=OutcomeKind.BALKED, ready_in_s=0.0), 1.2)
+    assert found(fleet, "other", 1.2).sharing == 2.0
 
 
 def test_a_second_model_is_known_to_share_with_the_first_that_is_at_work():

@@ -60,6 +60,7 @@ class Flights:
         balked = outcome.kind is OutcomeKind.BALKED
         node.release(outcome.request_id, now_s, untaken=balked)
         lore, speed = self._models.of(event.request.model), node.speeds.get(event.request.model)
+        worked = speed is not None and speed.at_work
         if balked:
             lore.flow.add(-flight.estimate.service_s, now_s)
             lore.requests.add(-1.0, now_s)
@@ -67,7 +68,7 @@ class Flights:
                 speed.balked(flight, outcome.ready_in_s, now_s)
         if speed is not None and speed.ended():
             speed.write(lore.table)
-        if speed is not None and not speed.at_work and len(node.speeds) > 1:
+        if speed is not None and speed.at_work is not worked and len(node.speeds) > 1:
             self._models.at_work(node, event.request.model)
         if speed is not None and (outcome.kind is not OutcomeKind.ANSWERED or outcome.status != 200):
             speed.failed(event.request)
